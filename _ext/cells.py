@@ -1,0 +1,56 @@
+"""Every notebook cell gets an anchor, made from its id: ``cell-pearson-weights-are-uniform``.
+
+A link to a cell is an ordinary MyST link, on the same page ``[text](#cell-<id>)`` and from another
+``[text](../math/correlation.ipynb#cell-<id>)`` (or ``/chapters/math/…``, from the book's root). A
+link to a cell that does not exist is a warning.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.transforms import SphinxTransform
+
+
+def anchor(cell_id: str) -> str:
+    return f"cell-{cell_id}"
+
+
+def code_cells(document: nodes.document) -> list[nodes.container]:
+    """The document's nodes that stand for code cells."""
+    return [
+        node for node in document.findall(nodes.container) if node.get("nb_element") == "cell_code"
+    ]
+
+
+class AnchorCells(SphinxTransform):
+    """Give cells their anchors, and tell MyST about them so that links resolve."""
+
+    default_priority = 400  # before MyST resolves the links within a page (879)
+
+    def apply(self, **kwargs) -> None:
+        path = Path(self.env.doc2path(self.env.docname))
+        if path.suffix != ".ipynb":
+            return
+        notebook = json.loads(path.read_text(encoding="utf8"))
+        for node in code_cells(self.document):
+            cell_id = notebook["cells"][node["cell_index"]].get("id")
+            if cell_id:
+                node["cell_id"] = cell_id
+                node["ids"].append(anchor(cell_id))
+                self.make_known(anchor(cell_id), node)
+
+    def make_known(self, name: str, node: nodes.container) -> None:
+        """Enter the anchor where MyST keeps the anchors of headings."""
+        if not hasattr(self.document, "myst_slugs"):
+            self.document.myst_slugs = {}
+        entry = (node.line, name, name)
+        self.document.myst_slugs[name] = entry
+        self.env.metadata[self.env.docname].setdefault("myst_slugs", {})[name] = entry
+
+
+def setup(app):
+    app.add_transform(AnchorCells)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

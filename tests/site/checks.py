@@ -1,0 +1,210 @@
+"""What is checked on a page. Each check returns a list of problems, in words; empty is good."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from measure import size
+from playwright.sync_api import Browser, Page, Response
+
+WEIGHT_LIMIT = 400_000  # bytes of a page's first view
+LATEX = re.compile(r"\\[a-zA-Z]{2,}|\$[^$\n]+\$|\\\(|\\\[")
+AXE_OPTIONS = {"rules": {"label-content-name-mismatch": {"enabled": True}}}
+GENERATED_NAME = re.compile(r"[0-9a-f]{16,}|^[\w./-]+\.(png|svg|jpe?g|gif)$", re.IGNORECASE)
+
+
+@dataclass
+class Visit:
+    """A page that a browser has loaded, and what went wrong meanwhile."""
+
+    page: Page
+    problems: list[str] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
+
+
+@contextmanager
+def visit(browser: Browser, url: str, *, width=1280, scheme="light", scripts=True):
+    """Load a page with an empty cache, all its folded parts unfolded."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme=scheme,
+        java_script_enabled=scripts,
+        reduced_motion="reduce",  # else a part that fades in is caught half way
+    )
+    page = context.new_page()
+    result = Visit(page)
+    watch(result, urlsplit(url))
+    page.goto(url, wait_until="load")
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    page.evaluate("document.fonts.ready.then(() => true)")
+    page.wait_for_timeout(50)  # what the page's scripts still do after loading
+    try:
+        yield result
+    finally:
+        context.close()
+
+
+def watch(result: Visit, home) -> None:
+    """Write down what goes wrong, and let no request leave this machine."""
+    page, problems = result.page, result.problems
+
+    def guard(route):
+        if urlsplit(route.request.url).netloc == home.netloc:
+            route.continue_()
+        else:
+            problems.append(f"request to another host: {route.request.url}")
+            route.abort()
+
+    def console(message):
+        if message.type in ("error", "warning"):
+            problems.append(f"console {message.type}: {message.text}")
+
+    def response(answer):
+        result.responses.append(answer)
+        if answer.status >= 400:
+            problems.append(f"status {answer.status}: {answer.url}")
+
+    page.route("**/*", guard)
+    page.on("console", console)
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on("requestfailed", lambda request: problems.append(f"request failed: {request.url}"))
+    page.on("response", response)
+
+
+def overflow(page: Page) -> list[str]:
+    """The page must not be wider than the window."""
+    width, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    if width <= window:
+        return []
+    culprits = page.evaluate(
+        """limit => [...document.querySelectorAll("main *")]
+            .filter(element => element.getBoundingClientRect().right > limit + 1)
+            .slice(0, 3).map(element => element.outerHTML.slice(0, 120))""",
+        window,
+    )
+    return [f"the page is {width} px wide in a window of {window}: {culprits}"]
+
+
+# Axe takes seconds for the thousands of coloured words of a page's code. It is enough that it
+# sees each kind of word once on each ground: the others become plain text.
+THIN_CODE = """() => {
+    const seen = new Set();
+    for (const block of document.querySelectorAll("pre")) {
+        const ground = getComputedStyle(block).backgroundColor;
+        for (const word of block.querySelectorAll("span")) {
+            const kind = `${ground} ${word.className}`;
+            if (seen.has(kind)) word.replaceWith(...word.childNodes);
+            else seen.add(kind);
+        }
+    }
+}"""
+
+
+def accessibility(page: Page) -> list[str]:
+    """What axe finds."""
+    page.evaluate(THIN_CODE)
+    violations = Axe().run(page, options=AXE_OPTIONS).response["violations"]
+    return [
+        f"axe {violation['id']}: {node['html'][:160]} ({node['failureSummary']})"
+        for violation in violations
+        for node in violation["nodes"]
+    ]
+
+
+def weight(responses: list[Response]) -> list[str]:
+    """A first view must stay light."""
+    sizes = {response.url: size(response) for response in responses}
+    if sum(sizes.values()) <= WEIGHT_LIMIT:
+        return []
+    heaviest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    return [f"a first view is {sum(sizes.values())} bytes, over {WEIGHT_LIMIT}: {heaviest}"]
+
+
+def mathematics(page: Page, source: str) -> list[str]:
+    """Every formula is typeset: it takes room, its style sheet is there, and no LaTeX shows."""
+    formulas = len(BeautifulSoup(source, "html.parser").select("article .math"))
+    typeset = page.evaluate(
+        """() => [...document.querySelectorAll("article .math .katex")].filter(formula => {
+            const style = getComputedStyle(formula.querySelector(".katex-mathml"));
+            const box = formula.querySelector(".katex-html").getBoundingClientRect();
+            return style.position === "absolute" && box.width > 0 && box.height > 0;
+        }).length"""
+    )
+    problems = []
+    if typeset != formulas:
+        problems.append(f"{formulas} formulas, but {typeset} typeset")
+    shown = page.evaluate(
+        """() => {
+            const copy = document.querySelector("article, main").cloneNode(true);
+            copy.querySelectorAll("pre, code, script, style, .katex-mathml, blockquote")
+                .forEach(part => part.remove());
+            return copy.textContent;
+        }"""
+    )
+    return problems + [f"raw LaTeX shows: {match}" for match in LATEX.findall(shown)]
+
+
+def readable(page: Page) -> list[str]:
+    """Without scripts there still is a title, text, and a way to the other pages."""
+    problems = []
+    if page.locator("main h1").count() != 1:
+        problems.append(f"{page.locator('main h1').count()} titles (h1), wanted one")
+    if len(page.locator("article").inner_text()) < 50:
+        problems.append("hardly any text in the article")
+    if not page.locator("nav a:visible, footer a:visible").count():
+        problems.append("no link to other pages to be seen")
+    return problems
+
+
+def images(source: str) -> list[str]:
+    """Every image has alternative text that somebody wrote."""
+    problems = []
+    for image in BeautifulSoup(source, "html.parser").select("img"):
+        text = (image.get("alt") or "").strip()
+        if not text or GENERATED_NAME.search(text):
+            problems.append(f"no written alternative text: {str(image)[:160]}")
+    return problems
+
+
+def links(site: Path) -> list[str]:
+    """Every address within the site leads to a file, and to an anchor that the file has."""
+    site = site.resolve()
+    pages = sorted(site.rglob("*.html"))
+    soups = {page: BeautifulSoup(page.read_text(encoding="utf8"), "html.parser") for page in pages}
+    anchors = {page: {tag["id"] for tag in soup.select("[id]")} for page, soup in soups.items()}
+    problems = []
+    for page, soup in soups.items():
+        for tag in soup.select("[href], [src]"):
+            address = tag.get("href") or tag.get("src") or ""
+            problem = address_problem(site, page, address, anchors)
+            if problem:
+                problems.append(f"{page.relative_to(site)}: {address!r} {problem}")
+    for sheet in sorted(site.rglob("*.css")):
+        text = re.sub(r"/\*.*?\*/", "", sheet.read_text(encoding="utf8"), flags=re.DOTALL)
+        for address in re.findall(r"url\(\s*[\"']?([^\"')]+)", text):
+            problem = address_problem(site, sheet, address, anchors)
+            if problem:
+                problems.append(f"{sheet.relative_to(site)}: {address!r} {problem}")
+    return problems
+
+
+def address_problem(site: Path, origin: Path, address: str, anchors: dict) -> str | None:
+    """What is wrong with an address in a file, or None."""
+    parts = urlsplit(address)
+    if parts.scheme or address.startswith("//"):
+        return None  # elsewhere: the test run is offline
+    if parts.path.startswith("/"):
+        return "starts at the host's root, so it breaks in a folder"
+    target = (origin.parent / unquote(parts.path)).resolve() if parts.path else origin
+    if not target.is_relative_to(site) or not target.is_file():
+        return "leads to no file of the site"
+    anchor = unquote(parts.fragment)
+    if anchor and target in anchors and anchor not in anchors[target]:
+        return "names an anchor that is not there"
+    return None

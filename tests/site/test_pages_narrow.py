@@ -1,0 +1,24 @@
+"""Every page on a phone, in both themes, and without scripts."""
+
+import pytest
+from checks import accessibility, images, mathematics, overflow, readable, visit
+
+PHONE = 375
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page(browser, address, page_name, scheme):
+    with visit(browser, address + page_name, width=PHONE, scheme=scheme) as visited:
+        problems = [*visited.problems, *overflow(visited.page)]
+        problems += accessibility(visited.page)
+    assert not problems, "\n".join(problems)
+
+
+def test_without_scripts(browser, site, address, page_name):
+    source = (site / page_name).read_text(encoding="utf8")
+    with visit(browser, address + page_name, width=PHONE, scripts=False) as visited:
+        problems = [*visited.problems, *overflow(visited.page), *images(source)]
+        problems += mathematics(visited.page, source)
+        if page_name != "search.html":  # which says that it needs scripts
+            problems += readable(visited.page)
+    assert not problems, "\n".join(problems)
