@@ -36,7 +36,7 @@ VERDICTS = {
 
 ENTRY_ID = re.compile(r"(00[0-4])(-[a-z0-9]+)+")
 PROOF = re.compile(r"(chapters/[\w/-]+\.ipynb)#([a-z0-9]+(?:-[a-z0-9]+)*)")
-COVERAGE = re.compile(r"00[0-4]-\d+")
+COVERAGE = re.compile(r"(?:00[0-4]|X)-\d+")
 CHINESE = re.compile(r"[\u3400-\u9fff]")
 
 ENTRY_FIELDS = {
