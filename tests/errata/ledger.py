@@ -19,7 +19,7 @@ from tools.errata import Entry, Proof
 
 Problems = Iterator[str]
 
-COVERAGE_LINE = re.compile(r"- (00[0-4]-\d+) ")
+COVERAGE_LINE = re.compile(r"- ((?:00[0-4]|X)-\d+) ")
 
 
 def proof_problems(entries: list[Entry], root: Path) -> Problems:
