@@ -63,11 +63,11 @@ def test_public_functions_say_what_they_take_and_return():
 
 
 def test_the_public_names_are_listed():
-    """The public modules define what the package lists, and nothing else."""
+    """The modules of the first floor define what the package lists, and nothing else."""
     package = Path(attn_tutorial.__file__).parent
     defined = set()
-    for path in package.glob("[!_]*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for module in ("core", "masks", "scores"):
+        for node in ast.parse((package / f"{module}.py").read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 defined.add(node.name)
     assert defined == set(attn_tutorial.__all__)
