@@ -4,7 +4,6 @@ import inspect
 import re
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -17,9 +16,7 @@ from attn_tutorial.layers import KeyValueCache, MultiHeadAttention
 from package.broken_layers import BROKEN, Dropping, Frame
 from package.layer_checks import CHECKS, package_api
 from package.raises import unreached
-
-# The checks that have failed a broken layer so far.
-OF_USE: set[str] = set()
+from package.zoo import Zoo
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -27,38 +24,19 @@ def test_the_layer_conforms(check):
     check(package_api())
 
 
-def fails(check, api) -> bool:
-    """Whether a layer fails a check, by a wrong result or by an error."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            check(api)
-    except Exception:
-        return True
-    return False
-
-
-def caught(name: str) -> bool:
-    """Whether any check fails a broken layer; those that failed go into OF_USE.
-
-    To save time, checks that have been of use already run only until one fails.
-    """
+def build(name):
     replaces, changed = BROKEN[name]
     api = package_api()
     setattr(api, replaces, changed)
-    fresh = {
-        check.__name__ for check in CHECKS if check.__name__ not in OF_USE and fails(check, api)
-    }
-    quick_first = sorted(CHECKS, key=lambda check: hasattr(check, "generated"))
-    proven = (check for check in quick_first if check.__name__ in OF_USE)
-    found = bool(fresh) or any(fails(check, api) for check in proven)
-    OF_USE.update(fresh)
-    return found
+    return api
+
+
+ZOO = Zoo(CHECKS, build, BROKEN)
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_checks_catch(name):
-    assert caught(name), f"{name}: {BROKEN[name][1].__doc__} No check noticed it."
+    assert ZOO.catches(name), f"{name}: {BROKEN[name][1].__doc__} No check noticed it."
 
 
 def test_there_are_enough():
@@ -66,11 +44,7 @@ def test_there_are_enough():
 
 
 def test_no_check_is_idle():
-    """A check that no broken layer fails proves nothing."""
-    if not OF_USE:  # this test was run alone
-        for name in BROKEN:
-            caught(name)
-    assert {check.__name__ for check in CHECKS} == OF_USE
+    assert not ZOO.idle()
 
 
 @pytest.mark.parametrize("frame", [Frame, Dropping])
