@@ -1,6 +1,9 @@
 """The stored results of the experiment on positions are what its program gives."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,23 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_texts():
+    """The docstrings as a new process has them: SciPy, once imported, adds to one of NumPy's."""
+    program = (
+        "import json; from tools.experiments import positions; "
+        "print(json.dumps(positions.docstrings()))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, check=True, capture_output=True, text=True
+    )
+    texts = json.loads(done.stdout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(positions, "docstrings", lambda: texts)
+        yield
 
 
 def test_everything_is_stored():
