@@ -5,17 +5,9 @@ import pytest
 
 from package.broken import BROKEN, four_steps
 from package.conformance import CHECKS, package_api
-from package.zoo import Zoo
+from package.zoo import Zoo, replaced
 
-
-def build(name):
-    replaces, function = BROKEN[name]
-    api = package_api()
-    setattr(api, replaces, function)
-    return api
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
+ZOO = Zoo(CHECKS, replaced(package_api, BROKEN), BROKEN)
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -16,7 +16,7 @@ from attn_tutorial.layers import KeyValueCache, MultiHeadAttention
 from package.broken_layers import BROKEN, Dropping, Frame
 from package.layer_checks import CHECKS, package_api
 from package.raises import unreached
-from package.zoo import Zoo
+from package.zoo import Zoo, replaced
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -24,14 +24,7 @@ def test_the_layer_conforms(check):
     check(package_api())
 
 
-def build(name):
-    replaces, changed = BROKEN[name]
-    api = package_api()
-    setattr(api, replaces, changed)
-    return api
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
+ZOO = Zoo(CHECKS, replaced(package_api, BROKEN), BROKEN)
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -16,7 +16,7 @@ from jaxtyping import jaxtyped
 
 from attn_tutorial import attention, causal_mask, positions
 from package.raises import unreached
-from package.zoo import Zoo
+from package.zoo import Zoo, replaced
 
 FUNCTIONS = ("sinusoidal_positions", "rotate", "relative_positions", "alibi_slopes", "alibi_bias")
 
@@ -623,14 +623,7 @@ def test_check(function):
     function(package_api())
 
 
-def build(name):
-    replaces, function = BROKEN[name]
-    api = package_api()
-    setattr(api, replaces, function)
-    return api
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
+ZOO = Zoo(CHECKS, replaced(package_api, BROKEN), BROKEN)
 
 
 @pytest.mark.parametrize("name", BROKEN)

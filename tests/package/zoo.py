@@ -20,6 +20,20 @@ def fails(check: Check, implementation: Any) -> bool:
     return False
 
 
+def replaced(
+    make_api: Callable[[], Any], broken: dict[str, tuple[str, Any]]
+) -> Callable[[str], Any]:
+    """How to build the implementation in which one public name is replaced by a broken one."""
+
+    def build(name: str) -> Any:
+        replaces, wrong = broken[name]
+        api = make_api()
+        setattr(api, replaces, wrong)
+        return api
+
+    return build
+
+
 class Zoo:
     """Broken implementations by name, and the checks that have to catch them.
 
