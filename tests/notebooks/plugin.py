@@ -3,24 +3,33 @@
 nbval runs each notebook and compares each cell's outputs with the stored ones. This plugin
 
 - gives the kernels one thread, and a Matplotlib backend that refuses figures that cannot be read;
-- counts the cells, tells the exempt ones, and fails a run that compared nothing.
+- counts the cells, tells the exempt ones, and fails a run that compared nothing;
+- negates, before it runs a cell that proves an erratum, each of its assertions, and fails the cell
+  unless each negated assertion was seen to fail (kernel/negated.py).
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from nbval.plugin import IPyNbCell
 
+from tools import errata
 from tools.notebook import KERNEL_ENVIRONMENT
 
 BACKEND_FOLDER = Path(__file__).parent / "kernel"
 CELL = "notebook cell"
+NEGATED = "negated assertions"
+LEDGER = "chapters/faq/errata.yml"
 SLOWEST_SHOWN = 3
+SECONDS_A_NEGATION = 150
 
 
 def kernel_environment() -> dict[str, str]:
@@ -46,6 +55,51 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """See each assertion of a proof fail when it is negated, before the cell itself is run."""
+    if not isinstance(item, IPyNbCell) or item.options["skip"]:
+        return (yield)
+    path = item.nodeid.split("::")[0]
+    problems = []
+    if (path, item.cell.id) in proofs(item.config.rootpath):
+        result = negate(item)
+        item.user_properties.append((NEGATED, result["assertions"]))
+        problems = result["problems"]
+        if not result["assertions"]:
+            problems = problems or ["it asserts nothing"]
+    outcome = yield
+    if problems:
+        pytest.fail(
+            f"{path}#{item.cell.id} proves an erratum, but of its assertions, negated:\n  "
+            + "\n  ".join(problems),
+            pytrace=False,
+        )
+    return outcome
+
+
+@cache
+def proofs(root: Path) -> frozenset[tuple[str, str]]:
+    """The path and the name of each cell that the ledger calls a proof."""
+    if not (root / LEDGER).exists():
+        return frozenset()
+    entries = errata.load(root / LEDGER)
+    return frozenset((proof.path, proof.cell) for entry in entries for proof in entry.proof)
+
+
+def negate(item: IPyNbCell) -> dict:
+    """What became of the cell's negated assertions, in a fork of its notebook's kernel."""
+    kernel = item.parent.kernel
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "negated.json"
+        code = f"__import__('negated').report({item.cell.source!r}, {str(path)!r})"
+        message = kernel.kc.execute(code, silent=True, store_history=False, allow_stdin=False)
+        kernel.await_reply(message, timeout=SECONDS_A_NEGATION)
+        if not path.exists():
+            return {"assertions": 0, "problems": ["they could not be run"]}
+        return json.loads(path.read_text(encoding="utf8"))
+
+
 class CellCount:
     """What became of the notebooks' cells, from the reports of every worker."""
 
@@ -53,6 +107,7 @@ class CellCount:
         self.compared: Counter[str] = Counter()
         self.exempt: list[str] = []
         self.seconds: Counter[str] = Counter()
+        self.proofs = self.negated = 0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cell = dict(report.user_properties).get(CELL)
@@ -60,6 +115,10 @@ class CellCount:
             return
         path, name, exempt = cell
         self.seconds[path] += report.duration
+        if report.when == "call" and report.passed:
+            assertions = dict(report.user_properties).get(NEGATED, 0)
+            self.proofs += assertions > 0
+            self.negated += assertions
         # A skipped cell ends in its setup or its call; no other cell is skipped.
         if exempt and (report.when == "call" or report.skipped):
             self.exempt.append(f"{path}#{name}")
@@ -82,6 +141,10 @@ class CellCount:
         terminalreporter.line(
             f"notebook cells: {self.compared.total()} compared, {len(self.exempt)} exempt, "
             f"in {len(self.seconds)} notebooks"
+        )
+        terminalreporter.line(
+            f"proofs of errata: {self.proofs} cells; each of their {self.negated} assertions was "
+            "seen to fail when negated"
         )
         for cell in self.exempt:
             terminalreporter.line(f"exempt: {cell}")

@@ -43,9 +43,10 @@ def compare(folder: Path, **notebooks) -> tuple[set[str], subprocess.CompletedPr
         check=False,
     )
     failed = set()
+    by_stem = {name.rpartition("/")[2]: notebook for name, notebook in notebooks.items()}
     for case in ElementTree.parse(report).iter("testcase"):
         if case.find("failure") is not None:
-            notebook = notebooks[case.get("classname").split(".")[-2]]
+            notebook = by_stem[case.get("classname").split(".")[-2]]
             failed.add(notebook.cells[int(case.get("name").removeprefix("Cell "))].id)
     return failed, run
 
