@@ -21,7 +21,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book site test notebook lab lint pin measure clean
+.PHONY: help book site test notebook lab lint pin measure tensorflow clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +59,11 @@ pin: $(VENV)/.installed  ## write requirements.txt anew from requirements.in
 measure: $(VENV)/.installed $(VENV)/.browser  ## build times and bytes of a page's first view, for the README
 	@$(BIN)/python tools/measure.py
 
+tensorflow: $(VENV)-tensorflow/.installed  ## run the documents' programs under TensorFlow, and store what it says
+	@$(VENV)-tensorflow/bin/python -m tools.experiments.tensorflow_programs
+
 clean:  ## remove what the commands above made
-	rm -rf _build $(VENV) *.egg-info
+	rm -rf _build $(VENV) $(VENV)-tensorflow *.egg-info
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.11 ...")'
@@ -69,6 +72,12 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@$(BIN)/pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt \
 	  | { grep -v "already satisfied" || true; }
 	@PYTHONWARNINGS=ignore $(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)-tensorflow/.installed: tools/experiments/tensorflow_requirements.txt
+	@echo "Installing TensorFlow into $(VENV)-tensorflow (once; some minutes)..."
+	@$(PYTHON) -m venv $(VENV)-tensorflow
+	@$(VENV)-tensorflow/bin/pip install --disable-pip-version-check --quiet -r $<
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/.installed

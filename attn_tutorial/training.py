@@ -151,6 +151,7 @@ def train(
     checkpoint_every: int = 100,
     seed: int = 0,
     progress: bool = False,
+    should_stop: Callable[[], bool] | None = None,
 ) -> History:
     """Train a model in place with AdamW; where it is validated, keep the best parameters.
 
@@ -182,7 +183,10 @@ def train(
         Decides the order of the examples, and nothing else: seed torch yourself, before you make
         the model.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, with the last batch's loss and the last validation loss.
+    should_stop : function () -> bool, optional
+        Asked before each step. Where it says yes, the run ends as if it had all its steps, and a
+        checkpoint is written, from which the same call goes on without making a step twice.
 
     Returns
     -------
@@ -220,14 +224,17 @@ def train(
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(Path(checkpoint), settings)
 
-    bar = tqdm(total=steps, initial=run.step, disable=not progress, leave=False)
+    bar = tqdm(total=steps, initial=run.step, disable=not progress, leave=False, unit="step")
     while run.step < steps and not run.patience_is_over(patience):
+        if should_stop is not None and should_stop():
+            break
         rate = schedule(run.step + 1, peak=peak, warm_up=warm_up)
         _take_step(run, loss, data, settings, rate)
         if validate is not None and run.step % validate_every == 0:
             run.note_validation(validate)
         if checkpoint is not None and run.step % checkpoint_every == 0:
             run.save(Path(checkpoint), settings)
+        bar.set_postfix(run.latest(), refresh=False)
         bar.update()
     bar.close()
 
@@ -265,6 +272,13 @@ class _Run:
             self.history.best_step = self.step
             self.best_parameters = copy.deepcopy(self.model.state_dict())
         self.history.validations.append((self.step, validation))
+
+    def latest(self) -> dict[str, str]:
+        """The last loss and the last validation loss, as a progress bar shows them."""
+        shown = {"loss": self.history.losses[-1]}
+        if self.history.validations:
+            shown["validation"] = self.history.validations[-1][1]
+        return {name: f"{loss:.3f}" for name, loss in shown.items()}
 
     def patience_is_over(self, patience: int | None) -> bool:
         since = [step for step, _ in self.history.validations if step > self.history.best_step]

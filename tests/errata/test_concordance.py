@@ -1,0 +1,135 @@
+"""The concordance names every line of the documents once, and what it says is treated is there."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from errata import ledger
+from errata.test_errata import DOCUMENTS, ROOT, assert_none, needs_documents
+from tools import concordance
+
+PATH = ROOT / "chapters" / "faq" / "concordance.yml"
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return concordance.load(PATH)
+
+
+def target_problems(lines, root: Path):
+    """Each page that treats a line is in the book, and each cell is one of its code cells."""
+    pages = (root / "_toc.yml").read_text(encoding="utf8")
+    for line in lines:
+        for target in line.treated:
+            path = root / target.path
+            if not path.is_file():
+                yield f"{line.id}: there is no page {target.path}"
+            elif f"file: {target.docname}\n" not in pages + "\n":
+                yield f"{line.id}: {target.path} is not in _toc.yml"
+            elif target.cell:
+                cells = {
+                    cell.id for cell in ledger.read_notebook(path).cells if cell.cell_type == "code"
+                }
+                if target.cell not in cells:
+                    yield f"{line.id}: {target.path} has no code cell {target.cell}"
+
+
+def debt_problems(lines, root: Path):
+    """A part of the course that is there owes nothing: its lines have to say where."""
+    for line in lines:
+        if line.owed and (root / concordance.PARTS[line.owed]).exists():
+            yield f"{line.id}: owed by {line.owed}, which is there; say where it is treated"
+
+
+def test_every_target_is_there(lines):
+    assert_none(target_problems(lines, ROOT))
+
+
+def test_what_is_owed_is_owed_by_a_part_to_come(lines):
+    assert_none(debt_problems(lines, ROOT))
+
+
+@needs_documents
+def test_the_lines_are_those_of_the_documents():
+    assert set(concordance.wanted_ids()) == ledger.read_coverage(DOCUMENTS)
+
+
+# Each check is shown to fail.
+
+
+def content() -> list[dict]:
+    return yaml.safe_load(PATH.read_text(encoding="utf8"))
+
+
+def load(folder: Path, raw: list[dict]):
+    path = folder / "concordance.yml"
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf8")
+    return concordance.load(path)
+
+
+def with_first(**fields) -> list[dict]:
+    """The concordance with other fields in its first line; None takes a field away."""
+    raw = content()
+    raw[0] = {key: value for key, value in (raw[0] | fields).items() if value is not None}
+    return raw
+
+
+REFUSED = {
+    "missing": (lambda: content()[1:], "000-01: the line is missing"),
+    "twice": (lambda: [content()[0], *content()], "not each there once"),
+    "in another order": (lambda: content()[::-1], "not each there once, in order"),
+    "no such line": (lambda: with_first(id="000-99"), "there is no line '000-99'"),
+    "no such part": (lambda: with_first(owed="poetry"), "owed: wanted one of"),
+    "no such kind": (lambda: with_first(kind="poem"), "kind: wanted one of"),
+    "neither treated nor owed": (
+        lambda: with_first(treated=None, owed=None),
+        "wanted treated, owed or both",
+    ),
+    "no path": (lambda: with_first(treated=["softmax"]), "wanted a page or a cell"),
+    "no cell": (
+        lambda: with_first(kind="formula", treated=["chapters/math/softmax.ipynb"]),
+        "a line of kind formula needs a cell",
+    ),
+    "unknown field": (lambda: with_first(done=True), "done: no such field"),
+    "says nothing": (lambda: with_first(says=" "), "says: wanted a text"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_malformed_concordance_is_refused(tmp_path, name):
+    make, problem = REFUSED[name]
+    with pytest.raises(ValueError, match=problem):
+        load(tmp_path, make())
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("chapters/math/nothing.ipynb", "there is no page"),
+        ("chapters/math/softmax.ipynb#nothing-here", "has no code cell nothing-here"),
+        ("chapters/math/softmax.ipynb#title", "has no code cell title"),
+    ],
+)
+def test_missing_target_is_told(tmp_path, target, problem):
+    lines = load(tmp_path, with_first(treated=[target]))
+    found = list(target_problems(lines, ROOT))
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+def test_page_outside_the_book_is_told(tmp_path):
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "draft.md").write_text("# Draft\n", encoding="utf8")
+    (tmp_path / "_toc.yml").write_text("root: index\n", encoding="utf8")
+    line = load(tmp_path, with_first(treated=["chapters/draft.md"]))[0]
+    assert list(target_problems([line], tmp_path)) == [
+        "000-01: chapters/draft.md is not in _toc.yml"
+    ]
+
+
+def test_debt_of_a_part_that_is_there_is_told(tmp_path):
+    lines = load(tmp_path, with_first(owed="visualization"))
+    assert not any(problem.startswith("000-01") for problem in debt_problems(lines, tmp_path))
+    (tmp_path / "chapters" / "visualization").mkdir(parents=True)
+    assert any(problem.startswith("000-01") for problem in debt_problems(lines, tmp_path))
