@@ -19,6 +19,7 @@ was opened from a folder may load nothing else.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -36,7 +37,7 @@ class Interactive(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec = {
+    option_spec: ClassVar[dict] = {
         "replaces": directives.unchanged_required,
         "scripts": directives.unchanged,
     }
@@ -49,14 +50,11 @@ class Interactive(SphinxDirective):
             problem = f"no script {', '.join(missing)}" if missing else "wanted the option replaces"
             logger.warning("%s", problem, location=self.get_location(), type="interactive")
             return []
-        place = nodes.container(classes=["interactive"])
-        place["replaces"] = nodes.make_id(self.options["replaces"])
-        place["scripts"] = scripts
-        place["figure"] = name
+        place = Place(
+            replaces=nodes.make_id(self.options["replaces"]), scripts=scripts, figure=name
+        )
         self.state.nested_parse(self.content, self.content_offset, place)
-        return [
-            Place("", *place.children, **{k: place[k] for k in ("replaces", "scripts", "figure")})
-        ]
+        return [place]
 
 
 class Place(nodes.General, nodes.Element):
