@@ -53,6 +53,8 @@ CLOSING_SECTIONS = ["Summary", "Exercises", "Further reading"]
 FEWEST_EXERCISES = 4
 SHORTEST_ALTERNATIVE = 30
 SHORTEST_REASON = 10
+TABLE_RULE = re.compile(r"\|?(\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?")
+MATHEMATICS = re.compile(r"\$[^$]*\$")
 LARGEST_TEXT = 10_000
 LARGEST_IMAGE = 300_000
 LARGEST_NOTEBOOK = 1_000_000
@@ -391,6 +393,21 @@ def headings_skip_no_level(notebook: NotebookNode) -> Problems:
         previous = level
 
 
+def table_headers_have_words(notebook: NotebookNode) -> Problems:
+    """An empty header, or one of mathematics alone, is none for those who hear the page."""
+    for cell in notebook.cells:
+        if cell.cell_type != "markdown":
+            continue
+        for head, rule in itertools.pairwise(cell.source.splitlines()):
+            if "|" not in head or not TABLE_RULE.fullmatch(rule.strip()):
+                continue
+            for text in MATHEMATICS.sub(
+                "$", head.strip().removeprefix("|").removesuffix("|")
+            ).split("|"):
+                if not re.search(r"\w", text):
+                    yield f"cell {cell.id}: a table's header {text.strip()!r} has no word"
+
+
 def chapter_closes(notebook: NotebookNode) -> Problems:
     sections = [text for level, text, _ in headings(notebook) if level == 2]
     if not is_page(notebook) and sections[-3:] != CLOSING_SECTIONS:
@@ -445,6 +462,7 @@ RULES: list[Callable[[NotebookNode], Problems]] = [
     figures_are_described,
     figure_cells_end_in_show,
     one_title,
+    table_headers_have_words,
     headings_skip_no_level,
     chapter_closes,
     exercises_are_solved,

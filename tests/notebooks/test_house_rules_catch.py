@@ -274,6 +274,14 @@ BREAKS = {
         change("title", source="Words."),
         ["0 first-level headings", "cell smallest-example: 'The smallest example' is of level 2"],
     ),
+    "table without a header": (
+        change("summary", source="## Summary\n\n| | what |\n|---|---|\n| 1 | 2 |"),
+        ["cell summary: a table's header '' has no word"],
+    ),
+    "mathematics for a header": (
+        change("summary", source="## Summary\n\n| size $n|k$ | $x_i$ |\n|:---|---:|\n| 1 | 2 |"),
+        ["cell summary: a table's header '$' has no word"],
+    ),
     "two titles": (change("summary", source="# Summary"), ["2 first-level", "the last sections"]),
     "title in a later cell": (
         lambda notebook: notebook.cells.insert(0, samples.text("words", "Words.")),
