@@ -514,7 +514,7 @@ def test_the_baselines_are_scored_on_other_libraries():
 # The command line
 
 COMMAND = [sys.executable, "-m", "attn_tutorial.parameter_kinds"]
-OPTIONS = ["--d-model", "16", "--steps", "400", "--validate-every", "50", "--checkpoint-every", "9"]
+OPTIONS = ["--d-model", "16", "--steps", "150", "--validate-every", "50", "--checkpoint-every", "9"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
