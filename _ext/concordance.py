@@ -19,7 +19,6 @@ from tools.concordance import Line, documents, load
 logger = logging.getLogger(__name__)
 
 PART_NAMES = {
-    "visualization": "the part on visualization",
     "applications": "the part on applications",
     "frontier": "the part on challenges and trends",
     "people": "the chapter on people's attention and learning",

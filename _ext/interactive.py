@@ -18,6 +18,7 @@ was opened from a folder may load nothing else.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -79,20 +80,30 @@ def leave_out(translator, node: Place) -> None:
 
 
 def add_loader(app, pagename, templatename, context, doctree) -> None:
-    if doctree is not None and next(doctree.findall(Place), None) is not None:
-        app.add_js_file(f"figures/{LOADER}", loading_method="defer")
-        app.add_css_file("figures/figures.css")
+    places = [] if doctree is None else list(doctree.findall(Place))
+    if not places:
+        return
+    figures = {name for figure in doctree.findall(nodes.figure) for name in figure["ids"]}
+    for place in places:
+        if place["replaces"] not in figures:
+            problem = f"the page has no figure {place['replaces']} to replace"
+            logger.warning("%s", problem, location=pagename, type="interactive")
+    app.add_js_file(f"figures/{LOADER}", loading_method="defer")
+    app.add_css_file("figures/figures.css")
 
 
-def copy_scripts(app, exception) -> None:
-    """Put the scripts where pages find them; each page asks only for its own."""
-    if exception is not None or app.builder.format != "html":
+def copy_scripts(app) -> None:
+    """Put the scripts where pages find them; each page asks only for its own.
+
+    Before the pages are written: their links hold a checksum of what lies there.
+    """
+    if app.builder.format != "html":
         return
     target = Path(app.outdir) / "_static" / "figures"
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(FOLDER.glob("*.*")):
-        if path.suffix in {".js", ".css"}:
-            (target / path.name).write_bytes(path.read_bytes())
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in [*FOLDER.glob("*.js"), *FOLDER.glob("*.css")]:
+        shutil.copyfile(path, target / path.name)
 
 
 def setup(app):
@@ -104,5 +115,5 @@ def setup(app):
         text=(leave_out, None),
     )
     app.connect("html-page-context", add_loader)
-    app.connect("build-finished", copy_scripts)
+    app.connect("builder-inited", copy_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -50,7 +50,6 @@ SHOWN_BY_A_CELL = {"code", "example", "formula", "output", "step"}
 
 # The parts that are still to come. A part that is there owes nothing: its folder must not exist.
 PARTS = {
-    "visualization": "chapters/visualization",
     "applications": "chapters/applications",
     "frontier": "chapters/frontier",
     "people": "chapters/background/people.ipynb",

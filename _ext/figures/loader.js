@@ -2,7 +2,7 @@
 //
 // A figure's script registers how it starts:
 //
-//   attentionFigures.define("softmax", (stage, {text}) => {
+//   attentionFigures.define("softmax", (stage) => {
 //     ...                                   // builds its controls and drawings inside the stage
 //     return {values: () => ({...})};       // all numbers that it shows, as plain data
 //   });
