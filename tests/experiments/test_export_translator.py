@@ -18,14 +18,6 @@ TOLERANCE = 0.002  # another processor rounds otherwise
 NEARLY = 3  # of 500 dates, for the same reason
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def parts():
     return dates.split(export.SEED)

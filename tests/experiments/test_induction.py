@@ -14,14 +14,6 @@ STORED = json.loads(experiment.RESULTS.read_text(encoding="utf8"))
 CHAPTER = experiment.FOLDER.parent / "following_information.ipynb"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_every_model_is_stored():
     names = {experiment.name_of(n, seed) for n in experiment.LAYERS for seed in experiment.SEEDS}
     assert STORED["models"].keys() == names

@@ -20,14 +20,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_everything_is_stored():
     assert STORED["seeds"] == list(experiment.SEEDS)
     assert STORED["versions"] == versions()

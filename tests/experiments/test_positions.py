@@ -16,14 +16,6 @@ STORED = json.loads(positions.RESULTS.read_text(encoding="utf-8"))
 TOLERANCE = 0.05
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def fresh_texts():
     """The docstrings as a new process has them: SciPy, once imported, adds to one of NumPy's."""

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from tools.experiments import seeing_weights as seeing
 from tools.experiments import transformer_dates as dates
@@ -13,14 +12,6 @@ STORED = json.loads(seeing.RESULTS.read_text(encoding="utf-8"))
 # Another processor rounds otherwise; within thirty steps that hardly grows.
 TOLERANCE = 0.002
 PAIR = ("Saturday, May 14, 2039", "2039. május 14., szombat")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pointing(pair, origins):

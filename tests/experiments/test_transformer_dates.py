@@ -5,21 +5,12 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from tools.experiments import transformer_dates as dates
 
 STORED = json.loads(dates.RESULTS.read_text(encoding="utf-8"))
 # Another processor rounds otherwise; within thirty steps that hardly grows.
 TOLERANCE = 0.002
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_everything_is_stored():
