@@ -3,6 +3,7 @@
 - The theme's icons come from a font that holds only the icons that pages use.
 - Files that no page uses are left out of the site.
 - Parts of the page that can be folded are plain HTML, so they work without a script.
+- A page's later images load when the reader comes near them.
 - What the accessibility checker finds in the HTML of others is mended here.
 
 The templates beside this file leave out the theme's heavy scripts.
@@ -179,6 +180,18 @@ def forget_failed_build(app, error) -> None:
         (Path(app.doctreedir) / "environment.pickle").unlink(missing_ok=True)
 
 
+class LoadLate(SphinxPostTransform):
+    """Let a browser fetch a page's later images when the reader comes near them."""
+
+    default_priority = 200
+    formats = ("html",)
+    at_once = 3
+
+    def run(self, **kwargs) -> None:
+        for image in list(self.document.findall(nodes.image))[self.at_once :]:
+            image["loading"] = "lazy"
+
+
 def setup(app):
     # Jupyter Book sets this for sphinx-comments, which is left out.
     app.add_config_value("comments_config", {}, "", dict)
@@ -190,6 +203,7 @@ def setup(app):
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
     app.add_post_transform(FoldAdmonitions)
     app.add_post_transform(MendTables)
+    app.add_post_transform(LoadLate)
     app.connect("build-finished", drop_old_pages, priority=700)
     app.connect("build-finished", slim, priority=800)
     app.connect("build-finished", forget_failed_build, priority=900)

@@ -127,10 +127,15 @@ def weight(responses: list[Response]) -> list[str]:
 
 
 def mathematics(page: Page, source: str) -> list[str]:
-    """Every formula is typeset: it takes room, its style sheet is there, and no LaTeX shows."""
-    formulas = len(BeautifulSoup(source, "html.parser").select("article .math"))
+    """Every formula is typeset: it takes room, its style sheet is there, and no LaTeX shows.
+
+    Those of an interactive figure do not count: they show once it has started.
+    """
+    found = BeautifulSoup(source, "html.parser").select("article .math")
+    formulas = sum(formula.find_parent(class_="interactive") is None for formula in found)
     typeset = page.evaluate(
         """() => [...document.querySelectorAll("article .math .katex")].filter(formula => {
+            if (formula.closest(".interactive")) return false;
             const style = getComputedStyle(formula.querySelector(".katex-mathml"));
             const box = formula.querySelector(".katex-html").getBoundingClientRect();
             return style.position === "absolute" && box.width > 0 && box.height > 0;
