@@ -2,9 +2,9 @@
 
 Two families. The first computes from weights alone, or from weights and their gradients, which
 input position an output position draws on: `rollout`, `flow`, `relevance`. The second intervenes:
-it runs the model with a head switched off (`ablating`) or with a piece of another run put in
-(`patching`), and looks at what changes. `recording` and `collecting` take out of a run what these
-need, and leave its result as it is.
+it runs the model with a head switched off (`ablating`), with equal weights (`uniform_weights`) or
+with a piece of another run put in (`patching`), and looks at what changes. `recording` and
+`collecting` take out of a run what these need, and leave its result as it is.
 
 Weights and gradients come as NumPy arrays or torch tensors; results are NumPy arrays of float64.
 """
@@ -420,6 +420,31 @@ def ablating(
         for name, numbers in chosen.items():
             hook = switch_off(modules[name], numbers)
             hooks.enter_context(_hooked(modules[name].out.register_forward_pre_hook(hook)))
+        yield
+
+
+@contextlib.contextmanager
+def uniform_weights(model: nn.Module) -> Iterator[None]:
+    """Within this context every query gives each key that it may attend to the same weight.
+
+    All layers attend to the mean of the values, whatever queries and keys say. Entered after
+    training it takes the weights from a model that has learned to use them; around training it
+    makes the model that never had any. A float mask is still added to the scores.
+
+    Parameters
+    ----------
+    model : module
+
+    Raises
+    ------
+    ValueError
+        Where the model has no MultiHeadAttention.
+    """
+    with contextlib.ExitStack() as hooks:
+        for module in attention_modules(model).values():
+            # Queries of zeros: all scores are zero, and a softmax of equal scores is uniform.
+            hook = module.query.register_forward_hook(lambda _, __, query: torch.zeros_like(query))
+            hooks.enter_context(_hooked(hook))
         yield
 
 

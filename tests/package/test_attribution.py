@@ -5,6 +5,7 @@ small graphs by brute force, for gradients by finite differences, and for heads 
 the output projection.
 """
 
+import copy
 import itertools
 import re
 
@@ -396,6 +397,34 @@ def ablating_finds_the_layer_by_name(api):
 
 
 @check
+def uniform_weights_are_equal_over_what_the_mask_leaves(api):
+    model, x = Classifier().eval(), vectors(2, 5, 6)
+    whole, trained = model(x), copy.deepcopy(model.state_dict())
+    with api.uniform_weights(model), attribution.recording(model) as record:
+        model(x)
+    mask = torch.tensor(model.mask, dtype=torch.float32)  # (n_q, n_k)
+    for weights in record.weights:
+        equal = (mask / mask.sum(dim=-1, keepdim=True)).expand_as(weights)
+        assert torch.allclose(weights, equal)
+    with pytest.raises(ZeroDivisionError), api.uniform_weights(model):
+        raise ZeroDivisionError
+    assert torch.equal(model(x), whole)
+    assert all(torch.equal(trained[name], now) for name, now in model.state_dict().items())
+
+
+@check
+def uniform_weights_can_be_trained_in(api):
+    layer, x, context = MultiHeadAttention(6, 3), vectors(2, 4, 6), vectors(2, 3, 6)
+    with api.uniform_weights(layer):
+        output, _ = layer(x, context)
+        output.square().sum().backward()
+    mean = layer.out(layer.value(context).mean(dim=1, keepdim=True))  # (batch, 1, d_model)
+    assert torch.allclose(output, mean.expand_as(output), atol=1e-6)
+    assert layer.value.weight.grad.abs().sum() > 0
+    assert layer.key.weight.grad is None or not layer.key.weight.grad.any()
+
+
+@check
 def patching_everything_is_the_other_run(api):
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(3)))
@@ -627,6 +656,19 @@ BROKEN = {
     "the output projection's result instead": (
         "modules[name].out.register_forward_pre_hook(hook)",
         "modules[name].value.register_forward_pre_hook(hook)",
+    ),
+    "weights as they were": (
+        "lambda _, __, query: torch.zeros_like(query)",
+        "lambda _, __, query: query",
+    ),
+    "equal values in place of equal weights": (
+        "module.query.register_forward_hook(lambda",
+        "module.value.register_forward_hook(lambda",
+    ),
+    "weights stay equal": ("hooks.enter_context(_hooked(hook))", "pass"),
+    "equal weights in the first layer only": (
+        "hooks.enter_context(_hooked(hook))",
+        "hooks.enter_context(_hooked(hook))\n            break",
     ),
     "patched everywhere": ("patched[:, list(where)] = other[:, list(where)]", "patched[:] = other"),
     "patched along the batch": (
