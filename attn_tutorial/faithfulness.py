@@ -155,12 +155,14 @@ def area_under(curve: Float[np.ndarray, "... n_points"]) -> Float[np.ndarray, ".
 
 
 def total_variation(p: Float[Array, "... n"], q: Float[Array, "... n"]) -> Float[Array, "..."]:
-    """Half the sum of the absolute differences: the mass that moves from one row to the other.
+    """How far two rows are apart: half the sum of the absolute differences.
+
+    It is the share of the mass that would have to move to turn one into the other.
 
     Parameters
     ----------
     p, q : float arrays of one library, shape (..., n)
-        Rows of numbers that are not negative and sum to one.
+        Rows of numbers that are not negative and sum to one; that is not checked.
 
     Returns
     -------
@@ -169,8 +171,10 @@ def total_variation(p: Float[Array, "... n"], q: Float[Array, "... n"]) -> Float
 
     Raises
     ------
-    TypeError, ValueError
-        Where they are no such arrays.
+    TypeError
+        Where one is no floating-point array, or they are of two libraries.
+    ValueError
+        Where their shapes differ.
 
     References
     ----------
@@ -186,7 +190,7 @@ def jensen_shannon(p: Float[Array, "... n"], q: Float[Array, "... n"]) -> Float[
     Parameters
     ----------
     p, q : float arrays of one library, shape (..., n)
-        Rows of numbers that are not negative and sum to one.
+        Rows of numbers that are not negative and sum to one; that is not checked.
 
     Returns
     -------
@@ -195,8 +199,10 @@ def jensen_shannon(p: Float[Array, "... n"], q: Float[Array, "... n"]) -> Float[
 
     Raises
     ------
-    TypeError, ValueError
-        Where they are no such arrays.
+    TypeError
+        Where one is no floating-point array, or they are of two libraries.
+    ValueError
+        Where their shapes differ.
 
     References
     ----------
@@ -453,7 +459,7 @@ def _asked(predict: Predict, sequences: Int[np.ndarray, "m n"]) -> Float[np.ndar
 
 
 def _check_distributions(p: Array, q: Array):
-    """The library of two arrays of one shape whose rows sum to one."""
+    """The library of two floating-point arrays, which must have one shape."""
     check_floating(p=p, q=q)
     xp = namespace(p=p, q=q)
     if tuple(p.shape) != tuple(q.shape) or p.ndim < 1:

@@ -239,41 +239,6 @@ def between_groups(
     return mean.T @ weights @ of_keys
 
 
-def total_variation(weights: Weights, other: Weights) -> Float[np.ndarray, "*batch n_q"]:
-    """How far two queries' weights are apart: half the sum of |w_ij - v_ij|.
-
-    It is the share of the weight that would have to move to turn one into the other.
-
-    Parameters
-    ----------
-    weights, other : float arrays, shape (..., n_q, n_k)
-        They broadcast against one another.
-
-    Returns
-    -------
-    float array, shape (..., n_q)
-        From 0, where they are equal, to 1, where no key has weight in both.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `check_weights`; also where the shapes do not fit.
-
-    References
-    ----------
-    Jain and Wallace (2019), "Attention is not Explanation", NAACL.
-    """
-    check_weights(weights)
-    check_weights(other)
-    try:
-        np.broadcast_shapes(weights.shape, other.shape)
-    except ValueError:
-        raise ValueError(
-            f"weights and other must broadcast; got shapes {weights.shape} and {other.shape}"
-        ) from None
-    return np.abs(weights - other).sum(axis=-1) / 2
-
-
 def _offsets(weights: Weights, offset: int) -> Int[np.ndarray, "n_q n_k"]:
     """Position of the key minus position of the query."""
     n_q, n_k = weights.shape[-2:]

@@ -122,6 +122,9 @@ def total_variation_by_hand(api):
     np.testing.assert_allclose(api.total_variation(p, q), [0.3, 1])
     np.testing.assert_allclose(api.total_variation(q, p), [0.3, 1])
     assert api.total_variation(torch.tensor(p), torch.tensor(q)).tolist() == [0.3, 1]
+    spread = np.array([[[0.4, 0.4, 0.2, 0.0]]])  # (layer, n_q, n_k)
+    np.testing.assert_allclose(api.total_variation(spread, spread[..., ::-1]), [[0.6]])
+    assert not api.total_variation(spread, spread).any()
 
 
 @check

@@ -152,18 +152,6 @@ def words_get_the_sum_of_their_pieces_and_the_mean_of_their_rows(api):
 
 
 @check
-def total_variation_is_the_share_to_move(api):
-    one, other = np.array([[0.5, 0.5, 0.0]]), np.array([[0.2, 0.5, 0.3]])
-    np.testing.assert_allclose(api.total_variation(one, other), [0.3])
-    spread = np.array([[0.4, 0.4, 0.2, 0.0]])
-    np.testing.assert_allclose(api.total_variation(spread, spread[:, ::-1]), [0.6])
-    assert api.total_variation(looks_back(3, 0), looks_back(3, 1)).tolist() == [0.0, 1.0, 1.0]
-    weights = random_weights(2, 3, 4, 6)
-    assert not api.total_variation(weights, weights).any()
-    assert api.total_variation(weights, weights[:1]).shape == (2, 3, 4)
-
-
-@check
 def weights_are_told_from_scores(api):
     for weights in (
         random_weights(3, 4),
@@ -249,9 +237,6 @@ BROKEN = {
         "mean.T @ weights @ of_keys",
         "np.swapaxes(mean.T @ weights @ of_keys, -1, -2)",
     ),
-    "twice the variation": ("other).sum(axis=-1) / 2", "other).sum(axis=-1)"),
-    "the largest difference": ("other).sum(axis=-1) / 2", "other).max(axis=-1)"),
-    "a variation with signs": ("np.abs(weights - other)", "(weights - other)"),
     "columns that sum to one": (
         "weights.sum(axis=-1, dtype=np.float64)",
         "weights.sum(axis=-2, dtype=np.float64)",
@@ -291,7 +276,6 @@ ERRORS = {
     "too few groups": (ValueError, lambda: heads.between_groups(np.eye(2), [0], [0, 1])),
     "a group left out": (ValueError, lambda: heads.between_groups(np.eye(2), [0, 2], [0, 1])),
     "groups of floats": (TypeError, lambda: heads.between_groups(np.eye(2), [0.0, 1.0], [0, 1])),
-    "shapes that differ": (ValueError, lambda: heads.total_variation(uniform(2, 3), uniform(2, 4))),
 }
 
 
