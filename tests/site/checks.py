@@ -11,11 +11,15 @@ from urllib.parse import unquote, urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from measure import size
-from playwright.sync_api import Browser, Page, Response
+from playwright.sync_api import Browser, Page, Response, TimeoutError
 
 WEIGHT_LIMIT = 400_000  # bytes of a page's first view
+PATIENCE = 3000  # milliseconds that a page has to follow the system's theme
 LATEX = re.compile(r"\\[a-zA-Z]{2,}|\$[^$\n]+\$|\\\(|\\\[")
-AXE_OPTIONS = {"rules": {"label-content-name-mismatch": {"enabled": True}}}
+AXE_OPTIONS = {
+    "rules": {"label-content-name-mismatch": {"enabled": True}},
+    "resultTypes": ["violations"],
+}
 GENERATED_NAME = re.compile(r"[0-9a-f]{16,}|^[\w./-]+\.(png|svg|jpe?g|gif)$", re.IGNORECASE)
 
 
@@ -91,30 +95,67 @@ def overflow(page: Page) -> list[str]:
     return [f"the page is {width} px wide in a window of {window}: {culprits}"]
 
 
-# Axe takes seconds for the thousands of coloured words of a page's code. It is enough that it
-# sees each kind of word once on each ground: the others become plain text.
-THIN_CODE = """() => {
-    const seen = new Set();
-    for (const block of document.querySelectorAll("pre")) {
-        const ground = getComputedStyle(block).backgroundColor;
-        for (const word of block.querySelectorAll("span")) {
-            const kind = `${ground} ${word.className}`;
-            if (seen.has(kind)) word.replaceWith(...word.childNodes);
-            else seen.add(kind);
+# Axe takes seconds for the thousands of coloured words of a page's code and for the pieces of its
+# formulas. It is enough that it sees each kind of word, and a formula of each colour, once on each
+# ground: the other words become plain text, the other formulas one letter.
+THIN = """() => {
+    const ground = element => {
+        while (element) {
+            const colour = getComputedStyle(element).backgroundColor;
+            if (!/^transparent$|, 0\\)$/.test(colour)) return colour;
+            element = element.parentElement;
         }
+        return "none";
+    };
+    const seen = new Set();
+    const isNew = kind => seen.size < seen.add(kind).size;
+    for (const block of document.querySelectorAll("pre")) {
+        const colour = getComputedStyle(block).backgroundColor;
+        for (const word of block.querySelectorAll("span"))
+            if (!isNew(`${colour} ${word.className}`)) word.replaceWith(...word.childNodes);
+    }
+    for (const formula of document.querySelectorAll(".katex-html"))
+        if (!isNew(`${ground(formula)} ${getComputedStyle(formula).color}`))
+            formula.textContent = "x";
+}"""
+
+# The entries of the errata are made by one template. Where the page was looked at whole already,
+# one entry of each kind and verdict is enough.
+THIN_ENTRIES = """() => {
+    const seen = new Set();
+    for (const entry of document.querySelectorAll("section.erratum")) {
+        const kind = [...entry.classList].filter(name => /^kind-|^verdict-/.test(name)).join();
+        if (seen.has(kind)) entry.remove();
+        seen.add(kind);
     }
 }"""
 
 
-def accessibility(page: Page) -> list[str]:
-    """What axe finds."""
-    page.evaluate(THIN_CODE)
-    violations = Axe().run(page, options=AXE_OPTIONS).response["violations"]
+def accessibility(page: Page, *, outside: str | None = None) -> list[str]:
+    """What axe finds, on the whole page or outside what a selector names."""
+    page.evaluate(THIN)
+    context = {"exclude": [outside]} if outside else None
+    violations = Axe().run(page, context, AXE_OPTIONS).response["violations"]
     return [
         f"axe {violation['id']}: {node['html'][:160]} ({node['failureSummary']})"
         for violation in violations
         for node in violation["nodes"]
     ]
+
+
+def theme_follows(page: Page, scheme: str) -> list[str]:
+    """The page must follow the system when it changes from light to dark, or back."""
+    page.emulate_media(color_scheme=scheme)
+    try:
+        page.wait_for_function(
+            "scheme => document.documentElement.dataset.theme === scheme",
+            arg=scheme,
+            timeout=PATIENCE,
+        )
+    except TimeoutError:
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        return [f"the theme is {theme} where the system's is {scheme}"]
+    return []
 
 
 def weight(responses: list[Response]) -> list[str]:

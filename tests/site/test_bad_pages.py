@@ -12,6 +12,7 @@ from checks import (
     mathematics,
     overflow,
     readable,
+    theme_follows,
     visit,
     weight,
 )
@@ -28,6 +29,14 @@ FORMULA = (
 )
 SHOWN = '<span class="katex-html" aria-hidden="true">x</span>'
 CODE = '<pre><span class="k">if</span> <span class="k">in</span> <span class="c1"># c</span></pre>'
+FOLLOWS = """<script>
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => { document.documentElement.dataset.theme = dark.matches ? "dark" : "light" };
+dark.onchange = follow;
+follow();
+</script>"""
+LONGER = FORMULA.format(shown=SHOWN.replace(">x<", ">softmax<"))
+PALE = f'{LONGER}<p style="color: #ccc">{LONGER}</p>'
 STYLE = "<style>.katex-mathml { position: absolute }</style>"
 
 
@@ -55,11 +64,12 @@ def checks_in_browser(source):
         weight: lambda visited: weight(visited.responses),
         mathematics: lambda visited: mathematics(visited.page, source),
         readable: lambda visited: readable(visited.page),
+        theme_follows: lambda visited: theme_follows(visited.page, "dark"),
     }
 
 
 def test_a_good_page_passes(browser, write, tmp_path):
-    address = write(FORMULA.format(shown=SHOWN) + '<a href="#there">There</a>', STYLE)
+    address = write(FORMULA.format(shown=SHOWN) + '<a href="#there">There</a>', STYLE + FOLLOWS)
     source = (tmp_path / "index.html").read_text(encoding="utf8")
     with visit(browser, address) as visited:
         problems = {name: run(visited) for name, run in checks_in_browser(source).items()}
@@ -80,6 +90,7 @@ def test_a_good_page_passes(browser, write, tmp_path):
         (accessibility, "image-alt", "", '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">'),
         (accessibility, "color-contrast", "", '<p style="color: #ccc">pale</p>'),
         (accessibility, "color-contrast", "<style>.c1 { color: #ccc }</style>", CODE),
+        (accessibility, "color-contrast", STYLE, PALE),
         (accessibility, "content-name", "", '<button aria-label="Other">Named</button>'),
         (weight, "a first view is", "", "<script>/*{heavy}*/</script>"),
         (mathematics, "raw LaTeX", "", r"<p>\(x\) and \frac{1}{2}</p>"),
@@ -89,6 +100,12 @@ def test_a_good_page_passes(browser, write, tmp_path):
         (mathematics, "0 typeset", "", '<span class="math">x</span>'),
         (readable, "titles", "", "<h1>Another</h1>"),
         (readable, "hardly any", "<style>article p { display: none }</style>", ""),
+        (
+            theme_follows,
+            "is light where the system's is dark",
+            FOLLOWS.replace("onchange", "no"),
+            "",
+        ),
         (readable, "no link", "<style>nav { display: none }</style>", ""),
     ],
 )
