@@ -48,9 +48,9 @@ KINDS = (
 # What these treat must be shown by a cell, not only told on a page.
 SHOWN_BY_A_CELL = {"code", "example", "formula", "output", "step"}
 
-# The parts that are still to come. A part that is there owes nothing: its folder must not exist.
+# The parts that are still to come. One that owes anything must not be there: no such page or folder.
 PARTS = {
-    "applications": "chapters/applications",
+    "applications": "chapters/applications/overview.ipynb",
     "frontier": "chapters/frontier",
     "people": "chapters/background/people.ipynb",
     "questions": "chapters/faq/questions.ipynb",

@@ -2,41 +2,35 @@
 
   python -m attn_tutorial.applications NAME [NAME ...]
 
-Writes chapters/applications/results/NAME.json of this checkout. One thread; minutes at most.
+Writes chapters/applications/results/NAME.json of this checkout. One thread; some minutes each.
 """
 
 import argparse
 import importlib
-import pkgutil
 from pathlib import Path
 
 import torch
 
-from attn_tutorial import applications
+from attn_tutorial.applications import APPLICATIONS
 from attn_tutorial.applications.results import save
 
 FOLDER = Path(__file__).parents[2] / "chapters/applications/results"
-SHARED = {"__main__", "digits", "measuring", "results", "speech"}  # what the applications share
-
-
-def names() -> list[str]:
-    """The applications that there are."""
-    found = {module.name for module in pkgutil.iter_modules(applications.__path__)}
-    return sorted(found - SHARED)
 
 
 def main(words: list[str] | None = None) -> None:
+    """Measure the applications that are named, one after the other."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=f"Names: {', '.join(APPLICATIONS)}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "names", nargs="+", choices=names(), metavar="NAME", help=", ".join(names())
-    )
+    parser.add_argument("names", nargs="+", choices=APPLICATIONS, metavar="NAME")
+    names = parser.parse_args(words).names
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in parser.parse_args(words).names:
-        module = importlib.import_module(f"attn_tutorial.applications.{name}")
-        save(module.measure(), FOLDER / f"{name}.json")
+    for name in names:
+        application = importlib.import_module(f"attn_tutorial.applications.{name}")
+        save(application.measure(), FOLDER / f"{name}.json")
         print(f"{name}: stored", flush=True)
 
 

@@ -1,9 +1,13 @@
 """Handwritten digits: scikit-learn's, kept apart in blocks, for all chapters on pictures.
 
 The 1797 pictures are the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and
-Kaynak, UCI, 1998), written by 13 people. Who wrote which is not recorded; but neighbours in the
-file resemble one another more than others do, so that a random split promises more than blocks of
-the file do. Blocks are what all chapters use.
+Kaynak, UCI, 1998), written by 13 people. Who wrote which is not recorded. But the labels show where
+a form ends: they are one sequence of 130 digits, repeated fourteen times with a few gaps. More than
+half of the pictures have their nearest neighbour on their own form, where chance would give 7 in
+100. So a random split, which puts each form into training and test, promises more than new writers
+keep: nearest neighbours recognise 98 % there, and 96 % in the blocks below. Blocks are what all
+chapters use. The cuts are not at the ends of forms: training and validation share a form, and so do
+validation and test; training and test share none.
 """
 
 from __future__ import annotations
