@@ -48,7 +48,7 @@ KINDS = (
 # What these treat must be shown by a cell, not only told on a page.
 SHOWN_BY_A_CELL = {"code", "example", "formula", "output", "step"}
 
-# The parts that are still to come. One that owes anything must not be there: no such page or folder.
+# The parts that are still to come. While one owes anything, its page or folder must not be there.
 PARTS = {
     "applications": "chapters/applications/overview.ipynb",
     "frontier": "chapters/frontier",
