@@ -1,7 +1,8 @@
 """One trained model for each application that the documents name: the code behind those chapters.
 
-The module of an application has a function `measure()`, which trains its systems over several seeds
-and returns `results.Results`; `python -m attn_tutorial.applications NAME` stores what it returns.
+Each application is a folder with its data, models and baselines. Its module `experiment` has a
+function `measure()`, which trains all systems over several seeds and returns `results.Results`;
+`python -m attn_tutorial.applications NAME` stores what it returns.
 """
 
 # In the order of the book.

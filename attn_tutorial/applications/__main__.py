@@ -29,8 +29,11 @@ def main(words: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in names:
-        application = importlib.import_module(f"attn_tutorial.applications.{name}")
-        save(application.measure(), FOLDER / f"{name}.json")
+        try:  # TEMPORARY
+            experiment = importlib.import_module(f"attn_tutorial.applications.{name}.experiment")
+        except ModuleNotFoundError:
+            experiment = importlib.import_module(f"attn_tutorial.applications.{name}")
+        save(experiment.measure(), FOLDER / f"{name}.json")
         print(f"{name}: stored", flush=True)
 
 

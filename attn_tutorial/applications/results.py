@@ -22,6 +22,7 @@ Role = Literal["attention", "rival", "baseline", "ablation"]
 Origin = Literal["real", "generated", "generated from real", "spoken by a program"]
 
 FEWEST_SEEDS = 3
+PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"  # a score stays on one line
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,10 @@ class Results:
 
     def score(self, name: str, digits: int, metric: str | None = None) -> str:
         """A system's mean score, with its standard deviation where there are several seeds."""
-        mean = f"{self.mean(name, metric):.{digits}f}"
+        mean = round(self.mean(name, metric), digits) + 0.0  # no negative zero
         if len(self.systems[name].scores[metric or self.metric]) == 1:
-            return mean
-        return f"{mean} ± {self.spread(name, metric):.{digits}f}"
+            return f"{mean:.{digits}f}"
+        return f"{mean:.{digits}f}{PLUS_MINUS}{self.spread(name, metric):.{digits}f}"
 
 
 def seconds(number: float) -> str:

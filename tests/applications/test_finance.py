@@ -8,7 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from attn_tutorial.applications import finance, finance_baselines, finance_data
+from attn_tutorial.applications.finance import baselines as finance_baselines
+from attn_tutorial.applications.finance import data as finance_data
+from attn_tutorial.applications.finance import experiment as finance
 from attn_tutorial.attribution import recording, uniform_weights
 from package.mutants import mutant
 from package.zoo import Zoo

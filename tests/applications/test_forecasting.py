@@ -11,12 +11,10 @@ from statsmodels import datasets
 from statsmodels.tsa.ar_model import AutoReg
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 
-from attn_tutorial.applications import (
-    forecast_baselines,
-    forecast_data,
-    forecast_models,
-    forecasting,
-)
+from attn_tutorial.applications.forecasting import baselines as forecast_baselines
+from attn_tutorial.applications.forecasting import data as forecast_data
+from attn_tutorial.applications.forecasting import experiment as forecasting
+from attn_tutorial.applications.forecasting import models as forecast_models
 from attn_tutorial.attribution import recording, uniform_weights
 from package.mutants import mutant
 from package.zoo import Zoo

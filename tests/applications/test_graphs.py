@@ -14,20 +14,21 @@ from networkx.algorithms.node_classification import local_and_global_consistency
 from scipy import sparse
 
 from attn_tutorial import attention
-from attn_tutorial.applications import (
-    graphs,
-    graphs_baselines,
-    graphs_data,
-    graphs_layers,
-    graphs_lookup,
-)
+from attn_tutorial.applications.graphs import baselines as graphs_baselines
+from attn_tutorial.applications.graphs import data as graphs_data
+from attn_tutorial.applications.graphs import experiment as graphs
+from attn_tutorial.applications.graphs import layers as graphs_layers
+from attn_tutorial.applications.graphs import lookup as graphs_lookup
 from attn_tutorial.training import evaluating
 from package.mutants import mutant
 from package.zoo import Zoo
 
 MODULES = {
-    module.__name__.rpartition(".")[2]: module
-    for module in (graphs, graphs_baselines, graphs_data, graphs_layers, graphs_lookup)
+    "graphs": graphs,
+    "graphs_baselines": graphs_baselines,
+    "graphs_data": graphs_data,
+    "graphs_layers": graphs_layers,
+    "graphs_lookup": graphs_lookup,
 }
 KINDS = ("GAT", "GATv2", "dot product", "equal", "GCN")
 

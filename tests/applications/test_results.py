@@ -11,7 +11,7 @@ from torch import nn
 from attn_tutorial.applications import results
 from attn_tutorial.applications.digits import load_parts
 from attn_tutorial.applications.measuring import Clock, n_parameters, over_seeds
-from attn_tutorial.applications.results import Results, System
+from attn_tutorial.applications.results import PLUS_MINUS, Results, System
 
 MODEL = System("attention", {"accuracy": [0.9, 0.7, 0.8], "loss": [1, 2, 3]}, 1234, 2.345)
 
@@ -51,8 +51,10 @@ def test_means_and_spreads_are_over_the_seeds():
     assert stored.spread("a | b") == pytest.approx(0.1)
     assert stored.mean("a | b", "loss") == 2
     assert stored.spread("nearest") == 0
-    assert stored.score("a | b", 2) == "0.80 ± 0.10"
+    assert stored.score("a | b", 2) == "0.80\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.10"
     assert stored.score("nearest", 3) == "0.750"
+    below = example(systems=stored.systems | {"c": System("rival", {"accuracy": [-0.001]})})
+    assert below.score("c", 2) == "0.00"
 
 
 def test_the_best_of_a_role_knows_the_metrics_direction():
@@ -66,8 +68,8 @@ def test_the_table_shows_all_systems():
     assert lines == [
         "| System | Role | Parameters | Seconds | accuracy | loss |",
         "| --- | --- | --- | --- | --- | --- |",
-        r"| a \| b | attention | 1,234 | 2.3 | 0.80 ± 0.10 | 2 ± 1 |",
-        "| weaker | attention | 7 | 100 | 0.60 ± 0.10 |  |",
+        r"| a \| b | attention | 1,234 | 2.3 | 0.80 ± 0.10 | 2 ± 1 |".replace(" ± ", PLUS_MINUS),
+        f"| weaker | attention | 7 | 100 | 0.60{PLUS_MINUS}0.10 |  |",
         "| nearest | baseline |  |  | 0.75 |  |",
     ]
 

@@ -11,13 +11,11 @@ import torch
 from pystoi import stoi
 from scipy.io import wavfile
 
-from attn_tutorial.applications import (
-    mask_estimators,
-    noisy_speech,
-    speech_enhancement,
-    speech_masks,
-)
 from attn_tutorial.applications.results import load
+from attn_tutorial.applications.speech_enhancement import data as noisy_speech
+from attn_tutorial.applications.speech_enhancement import experiment as speech_enhancement
+from attn_tutorial.applications.speech_enhancement import filters as speech_masks
+from attn_tutorial.applications.speech_enhancement import models as mask_estimators
 from package.mutants import mutant
 from package.zoo import Zoo
 

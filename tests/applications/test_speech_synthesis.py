@@ -11,13 +11,11 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from attn_tutorial.applications import (
-    speech_models,
-    speech_synthesis,
-    spoken_numbers,
-    word_recogniser,
-)
 from attn_tutorial.applications.results import load
+from attn_tutorial.applications.speech_synthesis import data as spoken_numbers
+from attn_tutorial.applications.speech_synthesis import experiment as speech_synthesis
+from attn_tutorial.applications.speech_synthesis import models as speech_models
+from attn_tutorial.applications.speech_synthesis import recogniser as word_recogniser
 from package.mutants import mutant
 from package.zoo import Zoo
 

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from attn_tutorial.applications import (
-    summaries_baselines,
-    summaries_data,
-    summaries_models,
-    summaries_training,
-)
-from attn_tutorial.applications.summaries_data import (
+from attn_tutorial.applications.summarization import baselines as summaries_baselines
+from attn_tutorial.applications.summarization import data as summaries_data
+from attn_tutorial.applications.summarization import models as summaries_models
+from attn_tutorial.applications.summarization import training as summaries_training
+from attn_tutorial.applications.summarization.data import (
     BEGIN,
     END,
     PADDING,

@@ -11,14 +11,12 @@ import torch
 from num2words import num2words
 
 from attn_tutorial import additive, attention
-from attn_tutorial.applications import (
-    translation,
-    translation_data,
-    translation_grammar,
-    translation_models,
-    translation_training,
-)
-from attn_tutorial.applications.translation_grammar import Clause, Pair, Phrase, Sentence
+from attn_tutorial.applications.translation import data as translation_data
+from attn_tutorial.applications.translation import experiment as translation
+from attn_tutorial.applications.translation import grammar as translation_grammar
+from attn_tutorial.applications.translation import models as translation_models
+from attn_tutorial.applications.translation import training as translation_training
+from attn_tutorial.applications.translation.grammar import Clause, Pair, Phrase, Sentence
 from attn_tutorial.models import Transformer
 from attn_tutorial.training import evaluating
 from package.mutants import mutant

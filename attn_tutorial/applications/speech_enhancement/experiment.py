@@ -16,11 +16,10 @@ import torch
 from pystoi import stoi
 from scipy.io import wavfile
 
-from attn_tutorial.applications.mask_estimators import MaskEstimator, fit, predict, weight_on
 from attn_tutorial.applications.measuring import Clock, n_parameters
-from attn_tutorial.applications.noisy_speech import KINDS, RATE, Mixtures, load_parts
 from attn_tutorial.applications.results import Results, System, versions
-from attn_tutorial.applications.speech_masks import (
+from attn_tutorial.applications.speech_enhancement.data import KINDS, RATE, Mixtures, load_parts
+from attn_tutorial.applications.speech_enhancement.filters import (
     Magnitudes,
     has_speech,
     improvements,
@@ -33,6 +32,12 @@ from attn_tutorial.applications.speech_masks import (
     spectra,
     subtraction_mask,
     wiener_mask,
+)
+from attn_tutorial.applications.speech_enhancement.models import (
+    MaskEstimator,
+    fit,
+    predict,
+    weight_on,
 )
 from attn_tutorial.attribution import recording
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attn_tutorial.applications.summaries_data import BEGIN, END, PADDING, UNKNOWN
+from attn_tutorial.applications.summarization.data import BEGIN, END, PADDING, UNKNOWN
 from attn_tutorial.layers import MultiHeadAttention
 from attn_tutorial.training import evaluating
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-from attn_tutorial.applications.finance_data import WINDOW, Examples
+from attn_tutorial.applications.finance.data import WINDOW, Examples
 
 Vector = Float[np.ndarray, " n"]
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Complex, Float
 from pystoi import stoi
 from torch import Tensor
 
-from attn_tutorial.applications.noisy_speech import RATE, Mixtures
+from attn_tutorial.applications.speech_enhancement.data import RATE, Mixtures
 
 N_FFT, HOP = 256, 128  # samples: 32 ms, 16 ms
 N_BINS = N_FFT // 2 + 1

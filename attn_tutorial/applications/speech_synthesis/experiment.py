@@ -12,7 +12,14 @@ from scipy.io import wavfile
 
 from attn_tutorial.applications.measuring import Clock, n_parameters
 from attn_tutorial.applications.results import Results, System, versions
-from attn_tutorial.applications.speech_models import (
+from attn_tutorial.applications.speech_synthesis.data import (
+    HOP,
+    RATE,
+    Phrase,
+    load_parts,
+    to_sound,
+)
+from attn_tutorial.applications.speech_synthesis.models import (
     STEPS,
     Speech,
     Synthesiser,
@@ -21,14 +28,11 @@ from attn_tutorial.applications.speech_models import (
     losses,
     synthesise,
 )
-from attn_tutorial.applications.spoken_numbers import (
-    HOP,
-    RATE,
-    Phrase,
-    load_parts,
-    to_sound,
+from attn_tutorial.applications.speech_synthesis.recogniser import (
+    Frames,
+    Recogniser,
+    warped_distance,
 )
-from attn_tutorial.applications.word_recogniser import Frames, Recogniser, warped_distance
 
 SEEDS = (0, 1, 2)
 AUDIO = Path(__file__).parents[2] / "_static/audio"

@@ -14,7 +14,7 @@ import torch
 
 from attn_tutorial.applications.measuring import over_seeds
 from attn_tutorial.applications.results import Results, System, versions
-from attn_tutorial.applications.summaries_baselines import (
+from attn_tutorial.applications.summarization.baselines import (
     centroid,
     longest,
     manners,
@@ -22,9 +22,9 @@ from attn_tutorial.applications.summaries_baselines import (
     text_rank,
     text_scores,
 )
-from attn_tutorial.applications.summaries_data import Document, Words, words_of
-from attn_tutorial.applications.summaries_models import Generator
-from attn_tutorial.applications.summaries_training import (
+from attn_tutorial.applications.summarization.data import Document, Words, words_of
+from attn_tutorial.applications.summarization.models import Generator
+from attn_tutorial.applications.summarization.training import (
     Data,
     Part,
     choice_scores,

@@ -16,7 +16,7 @@ from jaxtyping import Int
 from num2words import num2words
 from torch import Tensor
 
-from attn_tutorial.applications.translation_grammar import (
+from attn_tutorial.applications.translation.grammar import (
     ADJECTIVES,
     FUTURE,
     NOUNS,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Float
 
-from attn_tutorial.applications.spoken_numbers import DIGITS, Phrase
+from attn_tutorial.applications.speech_synthesis.data import DIGITS, Phrase
 
 Frames = Float[np.ndarray, "n_frames n_mels"]
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attn_tutorial.applications.forecast_baselines import Autoregression, SeasonalArima, naive
-from attn_tutorial.applications.forecast_data import (
+from attn_tutorial.applications.forecasting.baselines import Autoregression, SeasonalArima, naive
+from attn_tutorial.applications.forecasting.data import (
     PARTS,
     Origins,
     Series,
@@ -27,7 +27,7 @@ from attn_tutorial.applications.forecast_data import (
     scaled_errors,
     windows,
 )
-from attn_tutorial.applications.forecast_models import (
+from attn_tutorial.applications.forecasting.models import (
     KINDS,
     Batch,
     Forecast,

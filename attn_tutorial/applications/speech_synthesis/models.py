@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attn_tutorial.applications.spoken_numbers import N_MELS, Phrase
+from attn_tutorial.applications.speech_synthesis.data import N_MELS, Phrase
 from attn_tutorial.attribution import uniform_weights
 from attn_tutorial.masks import causal_mask
 from attn_tutorial.models import DecoderLayer, Embedding, EncoderLayer

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attn_tutorial.applications.translation_data import (
+from attn_tutorial.applications.translation.data import (
     BEGIN,
     END,
     PAD,
@@ -20,8 +20,8 @@ from attn_tutorial.applications.translation_data import (
     load_numbers,
     load_parts,
 )
-from attn_tutorial.applications.translation_grammar import Pair
-from attn_tutorial.applications.translation_models import RecurrentTranslator, Text
+from attn_tutorial.applications.translation.grammar import Pair
+from attn_tutorial.applications.translation.models import RecurrentTranslator, Text
 from attn_tutorial.attribution import uniform_weights
 from attn_tutorial.models import Transformer, greedy_decode, sequence_loss
 from attn_tutorial.training import evaluating, train

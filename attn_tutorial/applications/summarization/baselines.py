@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from attn_tutorial.applications.summaries_data import LONGEST_TEXT, Document, Words, words_of
+from attn_tutorial.applications.summarization.data import LONGEST_TEXT, Document, Words, words_of
 
 METRICS = ("ROUGE-1", "ROUGE-2", "ROUGE-L", "content words")
 SCORER, COUNTER = RougeScorer(["rouge1", "rouge2", "rougeL"]), RougeScorer(["rouge1"])

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 from scipy import sparse
 from torch import Tensor, nn
 
-from attn_tutorial.applications.graphs_baselines import (
+from attn_tutorial.applications.graphs.baselines import (
     commonest,
     features_of,
     neighbours_labels,
@@ -26,14 +26,14 @@ from attn_tutorial.applications.graphs_baselines import (
     propagate_labels,
     scores_of,
 )
-from attn_tutorial.applications.graphs_data import (
+from attn_tutorial.applications.graphs.data import (
     LIBRARIES,
     Network,
     karate_club,
     load_network,
     split,
 )
-from attn_tutorial.applications.graphs_layers import (
+from attn_tutorial.applications.graphs.layers import (
     STEPS,
     Edges,
     Features,
@@ -44,7 +44,7 @@ from attn_tutorial.applications.graphs_layers import (
     guesses,
     with_both_directions,
 )
-from attn_tutorial.applications.graphs_lookup import dictionaries, fit_lookup, lookup_accuracy
+from attn_tutorial.applications.graphs.lookup import dictionaries, fit_lookup, lookup_accuracy
 from attn_tutorial.applications.measuring import over_seeds
 from attn_tutorial.applications.results import Results, Role, System, versions
 from attn_tutorial.training import evaluating

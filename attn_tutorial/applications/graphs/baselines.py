@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 
-from attn_tutorial.applications.graphs_data import Network, words_of
-from attn_tutorial.applications.graphs_layers import Edges, with_both_directions
+from attn_tutorial.applications.graphs.data import Network, words_of
+from attn_tutorial.applications.graphs.layers import Edges, with_both_directions
 
 
 def features_of(network: Network) -> sparse.csr_matrix:

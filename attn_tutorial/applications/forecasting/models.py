@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attn_tutorial.applications.forecast_data import Series
+from attn_tutorial.applications.forecasting.data import Series
 from attn_tutorial.models import EncoderLayer
 
 Batch = Float[Tensor, "batch window"]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from attn_tutorial.applications.speech_masks import N_BINS, Magnitudes
+from attn_tutorial.applications.speech_enhancement.filters import N_BINS, Magnitudes
 from attn_tutorial.attribution import uniform_weights
 from attn_tutorial.models import EncoderLayer, FeedForward, Residual
 from attn_tutorial.positions import sinusoidal_positions

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attn_tutorial.applications.graphs_layers import Edges, GraphAttention, Kind
+from attn_tutorial.applications.graphs.layers import Edges, GraphAttention, Kind
 from attn_tutorial.training import evaluating, train
 
 N_KEYS, WIDTH = 6, 32

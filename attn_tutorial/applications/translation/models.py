@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from attn_tutorial.applications.translation_data import PAD, Vocabulary
-from attn_tutorial.applications.translation_grammar import Pair
+from attn_tutorial.applications.translation.data import PAD, Vocabulary
+from attn_tutorial.applications.translation.grammar import Pair
 
 Context = Literal["attention", "equal", "last"]
 Text = tuple[str, ...]

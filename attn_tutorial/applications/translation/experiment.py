@@ -16,16 +16,16 @@ from sacrebleu import corpus_bleu, corpus_chrf
 
 from attn_tutorial.applications.measuring import over_seeds
 from attn_tutorial.applications.results import Results, System, versions
-from attn_tutorial.applications.translation_data import LONGEST
-from attn_tutorial.applications.translation_grammar import NOUNS, Pair
-from attn_tutorial.applications.translation_models import (
+from attn_tutorial.applications.translation.data import LONGEST
+from attn_tutorial.applications.translation.grammar import NOUNS, Pair
+from attn_tutorial.applications.translation.models import (
     Text,
     TranslationMemory,
     WordTable,
     alignment_error_rate,
     word_by_word,
 )
-from attn_tutorial.applications.translation_training import (
+from attn_tutorial.applications.translation.training import (
     BAHDANAU,
     LAST,
     SYSTEMS,

@@ -13,7 +13,7 @@ import numpy as np
 from statsmodels.tsa.ar_model import AutoReg
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 
-from attn_tutorial.applications.forecast_data import (
+from attn_tutorial.applications.forecasting.data import (
     Origins,
     Series,
     Targets,

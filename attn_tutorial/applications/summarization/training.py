@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attn_tutorial.applications.summaries_baselines import (
+from attn_tutorial.applications.summarization.baselines import (
     METRICS,
     N_TOPICS,
     Tfidf,
     rouge,
     text_scores,
 )
-from attn_tutorial.applications.summaries_data import (
+from attn_tutorial.applications.summarization.data import (
     MOST_SENTENCES,
     Document,
     Words,
@@ -26,7 +26,7 @@ from attn_tutorial.applications.summaries_data import (
     split,
     words_of,
 )
-from attn_tutorial.applications.summaries_models import (
+from attn_tutorial.applications.summarization.models import (
     Generator,
     SentenceChooser,
     known_only,

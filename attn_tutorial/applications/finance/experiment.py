@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attn_tutorial.applications.finance_baselines import Guess, Vector, simple_guesses
-from attn_tutorial.applications.finance_data import (
+from attn_tutorial.applications.finance.baselines import Guess, Vector, simple_guesses
+from attn_tutorial.applications.finance.data import (
     WINDOW,
     Examples,
     Prices,

@@ -1,0 +1,1 @@
+"""Masks on noisy speech from attention over frames, against Wiener filters."""

@@ -1,0 +1,1 @@
+"""Frames of speech from letters by guided attention, and a recogniser that judges them."""

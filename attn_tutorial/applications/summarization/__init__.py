@@ -1,0 +1,1 @@
+"""Summary lines of docstrings: a sentence chosen, or words written and copied."""
