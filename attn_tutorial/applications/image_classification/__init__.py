@@ -1,0 +1,1 @@
+"""Handwritten digits by a Vision Transformer, by convolutions with gates, and by old methods."""

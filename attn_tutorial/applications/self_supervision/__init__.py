@@ -1,0 +1,1 @@
+"""Digits with hidden patches, guessed without labels; then few labels."""
