@@ -29,10 +29,7 @@ def main(words: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in names:
-        try:  # TEMPORARY
-            experiment = importlib.import_module(f"attn_tutorial.applications.{name}.experiment")
-        except ModuleNotFoundError:
-            experiment = importlib.import_module(f"attn_tutorial.applications.{name}")
+        experiment = importlib.import_module(f"attn_tutorial.applications.{name}.experiment")
         save(experiment.measure(), FOLDER / f"{name}.json")
         print(f"{name}: stored", flush=True)
 

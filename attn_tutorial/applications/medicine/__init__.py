@@ -1,0 +1,1 @@
+"""Benign or malignant from thirty features, by a Transformer over features and by plain models."""

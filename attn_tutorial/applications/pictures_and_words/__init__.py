@@ -1,0 +1,1 @@
+"""Questions about pictures answered by cross-attention, and words aligned with pictures."""

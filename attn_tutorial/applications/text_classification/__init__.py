@@ -1,0 +1,1 @@
+"""Sentiment with negation, where order matters, and what a customer wants."""
