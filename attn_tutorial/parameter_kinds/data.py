@@ -156,6 +156,27 @@ def read_libraries() -> list[Example]:
         ]
 
 
+def printed_by(module_name: str) -> str:
+    """What a module prints when a fresh process runs it as a program.
+
+    Raises
+    ------
+    RuntimeError
+        Where the process fails.
+    """
+    process = subprocess.run(
+        [sys.executable, "-m", module_name],
+        capture_output=True,
+        text=True,
+        encoding="utf8",
+        env={**os.environ, "PYTHONIOENCODING": "utf8"},
+        check=False,
+    )
+    if process.returncode != 0:
+        raise RuntimeError(f"the libraries could not be read:\n{process.stderr[-2000:]}")
+    return process.stdout
+
+
 def load_examples(cache: str | os.PathLike | None = None) -> list[Example]:
     """All examples, read by a fresh process, since a library may change another's docstrings.
 
@@ -181,20 +202,11 @@ def load_examples(cache: str | os.PathLike | None = None) -> list[Example]:
                 f"{versions()}. Remove it to read the libraries again"
             )
         return [Example(**example) for example in content["examples"]]
-    process = subprocess.run(
-        [sys.executable, "-m", __name__],
-        capture_output=True,
-        text=True,
-        encoding="utf8",
-        env={**os.environ, "PYTHONIOENCODING": "utf8"},
-        check=False,
-    )
-    if process.returncode != 0:
-        raise RuntimeError(f"the libraries could not be read:\n{process.stderr[-2000:]}")
-    content = json.loads(process.stdout)
+    printed = printed_by(__name__)
+    content = json.loads(printed)
     if cache is not None:
         partial = Path(cache).with_name(Path(cache).name + ".partial")
-        partial.write_text(process.stdout, encoding="utf8")
+        partial.write_text(printed, encoding="utf8")
         os.replace(partial, cache)
     return [Example(**example) for example in content["examples"]]
 

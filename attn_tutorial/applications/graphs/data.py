@@ -13,10 +13,8 @@ import dataclasses
 import importlib
 import inspect
 import json
-import os
 import pkgutil
 import re
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -26,6 +24,8 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from attn_tutorial.parameter_kinds.data import printed_by
 
 LIBRARIES = {
     "numpy": "numpy",
@@ -203,17 +203,7 @@ def load_network() -> Network:
     RuntimeError
         Where the process fails.
     """
-    process = subprocess.run(
-        [sys.executable, "-m", __name__],
-        capture_output=True,
-        text=True,
-        encoding="utf8",
-        env={**os.environ, "PYTHONIOENCODING": "utf8"},
-        check=False,
-    )
-    if process.returncode != 0:
-        raise RuntimeError(f"the libraries could not be read:\n{process.stderr[-2000:]}")
-    content = json.loads(process.stdout)
+    content = json.loads(printed_by(__name__))
     return Network(
         content["names"],
         content["summaries"],

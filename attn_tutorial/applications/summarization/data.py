@@ -13,9 +13,7 @@ from __future__ import annotations
 import collections
 import itertools
 import json
-import os
 import re
-import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attn_tutorial.parameter_kinds.data import MODULES, PARTS, docstrings
+from attn_tutorial.parameter_kinds.data import MODULES, PARTS, docstrings, printed_by
 
 PADDING, UNKNOWN, BEGIN, END = range(4)
 LONGEST_TEXT = 60  # words that the generator reads
@@ -117,17 +115,7 @@ def read_libraries() -> list[Document]:
 
 def load_documents() -> list[Document]:
     """All documents, read by a fresh process, since a library may change another's docstrings."""
-    process = subprocess.run(
-        [sys.executable, "-m", __name__],
-        capture_output=True,
-        text=True,
-        encoding="utf8",
-        env={**os.environ, "PYTHONIOENCODING": "utf8"},
-        check=False,
-    )
-    if process.returncode != 0:
-        raise RuntimeError(f"the libraries could not be read:\n{process.stderr[-2000:]}")
-    return [Document(**content) for content in json.loads(process.stdout)]
+    return [Document(**content) for content in json.loads(printed_by(__name__))]
 
 
 def split(documents: Sequence[Document]) -> dict[str, list[Document]]:
