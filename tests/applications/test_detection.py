@@ -15,8 +15,7 @@ from attn_tutorial.applications.detection import sliding
 from attn_tutorial.applications.detection.boxes import Detections
 from attn_tutorial.applications.detection.models import NOTHING, SIZE, GridDetector, QueryDetector
 from attn_tutorial.attribution import uniform_weights
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 SIDE = 8  # of the grids on which boxes are counted pixel by pixel
 
@@ -177,21 +176,8 @@ BROKEN_BOXES = {
 }
 
 
-@pytest.fixture(scope="module")
-def box_zoo():
-    return Zoo(
-        BOX_CHECKS, lambda name: mutant(boxes_module, *BROKEN_BOXES[name]), list(BROKEN_BOXES)
-    )
-
-
-@pytest.mark.parametrize("check", BOX_CHECKS, ids=lambda check: check.__name__)
-def test_boxes(check):
-    check(boxes_module)
-
-
-@pytest.mark.parametrize("name", BROKEN_BOXES)
-def test_broken_boxes_are_caught(name, box_zoo):
-    assert box_zoo.catches(name)
+class TestBoxes(ZooTests):
+    zoo = Zoo(BOX_CHECKS, rewritten(boxes_module, BROKEN_BOXES), BROKEN_BOXES)
 
 
 # --- the detectors ------------------------------------------------------------------------------
@@ -383,19 +369,8 @@ BROKEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def zoo():
-    return Zoo(CHECKS, lambda name: mutant(detectors_module, *BROKEN[name]), list(BROKEN))
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_detectors(check):
-    check(detectors_module)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_detectors_are_caught(name, zoo):
-    assert zoo.catches(name)
+class TestDetectors(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(detectors_module, BROKEN), BROKEN)
 
 
 # --- what is measured -----------------------------------------------------------------------------

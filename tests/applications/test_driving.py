@@ -1,7 +1,5 @@
 """Cars at a crossing: the simulator against brute force, nothing leaks, each mistake is caught."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +8,7 @@ from attn_tutorial.applications.driving import data as driving_data
 from attn_tutorial.applications.driving import experiment as driving
 from attn_tutorial.applications.driving import models as driving_models
 from attn_tutorial.attribution import uniform_weights
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 MODULES = {"data": driving_data, "models": driving_models, "fitting": driving}
 NOW, FUTURE = driving_data.NOW, driving_data.FUTURE
@@ -346,30 +343,8 @@ BROKEN = {
 }  # fmt: skip
 
 
-def build(name=None):
-    """The three modules, or with one of them broken."""
-    modules = dict(MODULES)
-    if name is not None:
-        where, right, wrong = BROKEN[name]
-        modules[where] = mutant(MODULES[where], right, wrong)
-    return SimpleNamespace(**modules)
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_right_one_passes(check):
-    check(build())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestDriving(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 def test_the_parts_share_no_scene():

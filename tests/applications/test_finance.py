@@ -1,7 +1,5 @@
 """Returns and their size: nothing knows the future, the tests are right, each broken one caught."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +10,7 @@ from attn_tutorial.applications.finance import baselines as finance_baselines
 from attn_tutorial.applications.finance import data as finance_data
 from attn_tutorial.applications.finance import experiment as finance
 from attn_tutorial.attribution import recording, uniform_weights
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 PRICES = finance_data.load_prices()
 MODULES = {"data": finance_data, "baselines": finance_baselines, "fitting": finance}
@@ -271,30 +268,8 @@ BROKEN = {
 }  # fmt: skip
 
 
-def build(name=None):
-    modules = dict(MODULES)
-    if name is not None:
-        where, right, wrong = BROKEN[name]
-        modules[where] = mutant(MODULES[where], right, wrong)
-    return SimpleNamespace(**modules)
-
-
-RIGHT = build()
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_right_one_passes(check):
-    check(RIGHT)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestFinance(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 def test_the_prices_are_what_matplotlib_has():

@@ -16,8 +16,7 @@ from attn_tutorial.applications.forecasting import data as forecast_data
 from attn_tutorial.applications.forecasting import experiment as forecasting
 from attn_tutorial.applications.forecasting import models as forecast_models
 from attn_tutorial.attribution import recording, uniform_weights
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 SERIES = forecast_data.load_series()
 SPOTS, AIR, SEA = SERIES.values()
@@ -249,19 +248,6 @@ BROKEN = {
 }  # fmt: skip
 
 
-def build(name=None):
-    """The four modules, or with one of them broken."""
-    modules = dict(MODULES)
-    if name is not None:
-        where, right, wrong = BROKEN[name]
-        modules[where] = mutant(MODULES[where], right, wrong)
-    return Api(**modules)
-
-
-class Api(SimpleNamespace):
-    __hash__ = object.__hash__
-
-
 class _Regressions(dict):
     def __missing__(self, api):
         self[api] = api.baselines.Autoregression(AIR)
@@ -269,21 +255,10 @@ class _Regressions(dict):
 
 
 AR = _Regressions()
-ZOO = Zoo(CHECKS, build, BROKEN)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_right_one_passes(check):
-    check(build())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestForecasting(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 def test_the_series_are_what_statsmodels_has():

@@ -562,9 +562,3 @@ def test_errors_say_what_is_wrong(name):
     call, message = MISTAKES[name]
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_a_process_that_fails_is_reported(monkeypatch):
-    monkeypatch.setattr(graphs_data.sys, "executable", "false")
-    with pytest.raises(RuntimeError, match="the libraries could not be read"):
-        graphs_data.load_network()

@@ -15,7 +15,7 @@ from attn_tutorial.applications.image_classification import models as models_mod
 from attn_tutorial.applications.image_classification.experiment import fit, forms, hits
 from attn_tutorial.attribution import recording, uniform_weights
 from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 CHECKS = []
 
@@ -246,21 +246,9 @@ BROKEN = {
     ),
 }  # fmt: skip
 
-ZOO = Zoo(CHECKS, lambda name: mutant(models_module, *BROKEN[name]), BROKEN)
 
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_right(check):
-    check(models_module)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_versions_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestModels(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(models_module, BROKEN), BROKEN)
 
 
 # --- shifts, training, scores ----------------------------------------------------------------

@@ -1,7 +1,6 @@
 """A diagnosis from thirty numbers: folds apart, gaps unseen, scores right, each broken caught."""
 
 import copy
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +16,7 @@ from attn_tutorial.applications.medicine import experiment as medicine
 from attn_tutorial.applications.medicine import importance as medicine_importance
 from attn_tutorial.applications.medicine import models as medicine_models
 from attn_tutorial.attribution import recording, uniform_weights
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 PATIENTS = medicine_data.load_patients()
 FOLDS = medicine_data.folds(PATIENTS.malignant, 0)
@@ -347,30 +345,8 @@ BROKEN = {
 }  # fmt: skip
 
 
-def build(name=None):
-    """The modules, or with one of them broken."""
-    modules = dict(MODULES)
-    if name is not None:
-        where, right, wrong = BROKEN[name]
-        modules[where] = mutant(MODULES[where], right, wrong)
-    return SimpleNamespace(**modules)
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_right_one_passes(check):
-    check(build())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestMedicine(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 def test_no_patient_is_there_twice():

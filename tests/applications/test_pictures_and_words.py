@@ -2,7 +2,6 @@
 
 import copy
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from attn_tutorial.applications.pictures_and_words import data as scene_question
 from attn_tutorial.applications.pictures_and_words import experiment as pictures_and_words
 from attn_tutorial.applications.pictures_and_words import models as question_models
 from attn_tutorial.attribution import recording
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 DIGITS = load_parts()
 WAYS = scene_questions.layouts()
@@ -349,34 +347,8 @@ BROKEN = {
 }  # fmt: skip
 
 
-class Api(SimpleNamespace):
-    __hash__ = object.__hash__
-
-
-def build(name=None):
-    """The four modules, or with one of them broken."""
-    modules = dict(MODULES)
-    if name is not None:
-        where, right, wrong = BROKEN[name]
-        modules[where] = mutant(MODULES[where], right, wrong)
-    return Api(**modules)
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_right_one_passes(check):
-    check(build())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestPicturesAndWords(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 def test_parts_share_neither_layouts_nor_digits():

@@ -8,8 +8,7 @@ import torch
 
 from attn_tutorial.applications import digits
 from attn_tutorial.applications import scenes as scenes_module
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 CHECKS = []
 
@@ -145,19 +144,8 @@ BROKEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def zoo():
-    return Zoo(CHECKS, lambda name: mutant(scenes_module, *BROKEN[name]), list(BROKEN))
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_scenes(check):
-    check(scenes_module)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_scenes_are_caught(name, zoo):
-    assert zoo.catches(name)
+class TestScenes(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(scenes_module, BROKEN), BROKEN)
 
 
 @pytest.mark.parametrize(

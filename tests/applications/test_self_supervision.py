@@ -16,7 +16,7 @@ from attn_tutorial.applications.self_supervision.experiment import (
 )
 from attn_tutorial.attribution import recording
 from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 CHECKS = []
 
@@ -192,21 +192,9 @@ BROKEN = {
     "no noise": ("+ noise * torch.eye(known.shape[1])", "+ 1e-6 * torch.eye(known.shape[1])"),
 }  # fmt: skip
 
-ZOO = Zoo(CHECKS, lambda name: mutant(pictures_module, *BROKEN[name]), BROKEN)
 
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_right(check):
-    check(pictures_module)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_versions_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestPictures(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(pictures_module, BROKEN), BROKEN)
 
 
 # --- labels ----------------------------------------------------------------------------------

@@ -1,9 +1,7 @@
 """Noise, masks and scores against brute force and closed forms; what each model can see."""
 
-import inspect
 import itertools
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ from attn_tutorial.applications.speech_enhancement import data as noisy_speech
 from attn_tutorial.applications.speech_enhancement import experiment as speech_enhancement
 from attn_tutorial.applications.speech_enhancement import filters as speech_masks
 from attn_tutorial.applications.speech_enhancement import models as mask_estimators
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, merged
 
 ROOT = Path(__file__).parents[2]
 MODULES = (noisy_speech, speech_masks, mask_estimators)
@@ -264,19 +261,6 @@ def training_makes_the_loss_smaller(api):
 # --- right and broken ---------------------------------------------------------------------------
 
 
-def whole(broken=None, module=None):
-    """The three modules as one, with the functions of one taken from its broken version."""
-    found = {}
-    for one in MODULES:
-        found |= {n: v for n, v in vars(broken if one is module else one).items() if n[0] != "_"}
-        if broken is not None and one is module:
-            own = {n for n, v in vars(one).items() if inspect.getmodule(v) is one}
-            keep = {n: found[n] for n in own if n in found}
-    if broken is not None:
-        found |= keep  # what a later module imported from the right one
-    return SimpleNamespace(**found)
-
-
 TRAIN = "        train("
 BROKEN = {
     # the two that need training come first, so that their checks are known to be of use
@@ -332,26 +316,8 @@ BROKEN = {
 }
 
 
-def build(name):
-    module, right, wrong = BROKEN[name]
-    return whole(mutant(module, right, wrong), module)
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_right_version(check):
-    check(whole())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_version_is_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestSpeechEnhancement(ZooTests):
+    zoo = Zoo(CHECKS, merged(MODULES, BROKEN), BROKEN)
 
 
 # --- data, errors and files ---------------------------------------------------------------------

@@ -13,8 +13,7 @@ from attn_tutorial.applications.speech_recognition import experiment as speech_r
 from attn_tutorial.applications.speech_recognition import models as recognizers
 from attn_tutorial.applications.speech_recognition import templates as word_templates
 from attn_tutorial.attribution import uniform_weights
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 MODULES = {
     "words": spoken_words,
@@ -407,14 +406,6 @@ def shuffled_frames_are_the_same_frames(api):
         assert all(tuple(row) in rows for row in after[:n].tolist())
 
 
-API = SimpleNamespace(**MODULES)
-
-
-@pytest.mark.parametrize("one_check", CHECKS, ids=lambda function: function.__name__)
-def test_the_modules_pass(one_check):
-    one_check(API)
-
-
 BROKEN = {
     "pairs of training in the test": ("words", "== new:", "!= new or True:"),
     "bounds begin after the word": ("words", "bounds.append((begin, begin", "bounds.append((0, 0"),
@@ -506,21 +497,8 @@ BROKEN = {
 }
 
 
-def broken(name):
-    module, right, wrong = BROKEN[name]
-    return SimpleNamespace(**MODULES | {module: mutant(MODULES[module], right, wrong)})
-
-
-ZOO = Zoo(CHECKS, broken, BROKEN)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestSpeechRecognition(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 MISTAKES = {

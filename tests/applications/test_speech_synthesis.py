@@ -1,10 +1,8 @@
 """Sound and frames, the judge, and what the decoder may see, against brute force and by hand."""
 
 import functools
-import inspect
 import itertools
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ from attn_tutorial.applications.speech_synthesis import data as spoken_numbers
 from attn_tutorial.applications.speech_synthesis import experiment as speech_synthesis
 from attn_tutorial.applications.speech_synthesis import models as speech_models
 from attn_tutorial.applications.speech_synthesis import recogniser as word_recogniser
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, merged
 
 ROOT = Path(__file__).parents[2]
 MODULES = (spoken_numbers, word_recogniser, speech_models)
@@ -234,17 +231,6 @@ def speaking_is_the_same_alone_and_together(api):
     torch.testing.assert_close(equal.weights, torch.full_like(equal.weights, 1 / 3))
 
 
-def whole(broken=None, module=None):
-    """The three modules as one, with the functions of one taken from its broken version."""
-    found, kept = {}, {}
-    for one in MODULES:
-        names = {n: v for n, v in vars(broken if one is module else one).items() if n[0] != "_"}
-        found |= names
-        if one is module:
-            kept = {n: names[n] for n in names if inspect.getmodule(vars(one)[n]) is one}
-    return SimpleNamespace(**(found | kept))
-
-
 BROKEN = {
     "window once": (spoken_numbers, "HANN * frame", "frame"),
     "no weights under the windows": (spoken_numbers, "total / np.maximum(weight, 1e-3)", "total"),
@@ -281,26 +267,8 @@ BROKEN = {
 }
 
 
-def build(name):
-    module, right, wrong = BROKEN[name]
-    return whole(mutant(module, right, wrong), module)
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_right_version(check):
-    check(whole())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_version_is_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestSpeechSynthesis(ZooTests):
+    zoo = Zoo(CHECKS, merged(MODULES, BROKEN), BROKEN)
 
 
 # --- data, baselines, scores, errors, files -----------------------------------------------------

@@ -23,8 +23,7 @@ from attn_tutorial.applications.summarization.data import (
 )
 from attn_tutorial.attribution import uniform_weights
 from attn_tutorial.parameter_kinds.data import PARTS
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 # What is checked of the models. Each check is a function of the module.
 CHECKS = []
@@ -251,26 +250,8 @@ BROKEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def zoo():
-    def build(name):
-        return mutant(summaries_models, *BROKEN[name])
-
-    return Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_models(check):
-    check(summaries_models)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_models_are_caught(name, zoo):
-    assert zoo.catches(name)
-
-
-def test_no_check_is_idle(zoo):
-    assert zoo.idle() == []
+class TestModels(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(summaries_models, BROKEN), BROKEN)
 
 
 def test_uniform_weights_make_the_pointer_blind():

@@ -2,7 +2,6 @@
 
 import itertools
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from attn_tutorial.applications.text_classification import experiment as text_cl
 from attn_tutorial.applications.text_classification import models as text_models
 from attn_tutorial.applications.text_classification import requests as request_data
 from attn_tutorial.attribution import uniform_weights
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 MODULES = {
     "reviews": text_data,
@@ -346,34 +344,8 @@ BROKEN = {
 }  # fmt: skip
 
 
-class Api(SimpleNamespace):
-    __hash__ = object.__hash__
-
-
-def build(name=None):
-    """The four modules, or with one of them broken."""
-    modules = dict(MODULES)
-    if name is not None:
-        where, right, wrong = BROKEN[name]
-        modules[where] = mutant(MODULES[where], right, wrong)
-    return Api(**modules)
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_right_one_passes(check):
-    check(build())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestTextClassification(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 def small_task():

@@ -3,7 +3,6 @@
 import collections
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +18,7 @@ from attn_tutorial.applications.translation import training as translation_train
 from attn_tutorial.applications.translation.grammar import Clause, Pair, Phrase, Sentence
 from attn_tutorial.models import Transformer
 from attn_tutorial.training import evaluating
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 # What is checked, as functions of the modules, so that broken ones can be shown to fail.
 CHECKS = []
@@ -31,20 +29,19 @@ def check(function):
     return function
 
 
+MODULES = {
+    "data": translation_data,
+    "grammar": translation_grammar,
+    "models": translation_models,
+    "training": translation_training,
+    "results": translation,
+}
+
+
 def long_check(function):
     """A check that takes longer, and so runs last."""
     function.generated = True
     return check(function)
-
-
-def modules():
-    return SimpleNamespace(
-        data=translation_data,
-        grammar=translation_grammar,
-        models=translation_models,
-        training=translation_training,
-        results=translation,
-    )
 
 
 # --- the grammar -----------------------------------------------------------------------------
@@ -447,28 +444,8 @@ BROKEN = {  # the first fails the check that takes longest, which then runs only
 }
 
 
-def build(name):
-    place, right, wrong = BROKEN[name]
-    api = modules()
-    setattr(api, place, mutant(getattr(api, place), right, wrong))
-    return api
-
-
-ZOO = Zoo(CHECKS, build, BROKEN)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_right_modules_pass(check):
-    check(modules())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_versions_are_caught(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestTranslation(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(MODULES, BROKEN), BROKEN)
 
 
 # --- errors ----------------------------------------------------------------------------------
@@ -530,7 +507,7 @@ def test_errors_say_what_is_wrong(name):
 
 
 def test_the_loss_of_a_batch_does_not_see_common_padding():
-    model = translator(modules())
+    model = translator(rewritten(MODULES, BROKEN)(None))
     wide = [torch.nn.functional.pad(rows, (0, 3)) for rows in (SOURCE, TARGET)]
     with evaluating(model):
         losses = [

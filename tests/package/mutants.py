@@ -12,10 +12,19 @@ def mutant(module: ModuleType, right: str, wrong: str) -> ModuleType:
         raise ValueError(
             f"{module.__name__} has {source.count(right)} times {right!r}; wanted it once"
         )
-    broken = ModuleType(f"broken_{module.__name__.rpartition('.')[2]}")
-    sys.modules[broken.__name__] = broken  # dataclasses look their module up
+    return _loaded(module, source.replace(right, wrong))
+
+
+def unbroken(module: ModuleType) -> ModuleType:
+    """The module anew, and nothing replaced: as much a copy as its mutants are."""
+    return _loaded(module, inspect.getsource(module))
+
+
+def _loaded(module: ModuleType, source: str) -> ModuleType:
+    made = ModuleType(f"another_{module.__name__.rpartition('.')[2]}")
+    sys.modules[made.__name__] = made  # dataclasses look their module up
     try:
-        exec(compile(source.replace(right, wrong), broken.__name__, "exec"), vars(broken))
+        exec(compile(source, made.__name__, "exec"), vars(made))
     finally:
-        del sys.modules[broken.__name__]
-    return broken
+        del sys.modules[made.__name__]
+    return made

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from attn_tutorial import faithfulness as faithfulness_module
-from package.mutants import mutant
 from package.raises import unreached
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 NOTHING = 0
 TOKENS = np.array([5, 7, 2, 9, 4])
@@ -259,11 +258,6 @@ def the_loss_of_an_adversary_by_hand(api):
         assert loss.item() == pytest.approx(wanted, abs=1e-6)
 
 
-@pytest.mark.parametrize("one_check", CHECKS, ids=lambda function: function.__name__)
-def test_the_module_passes(one_check):
-    one_check(faithfulness_module)
-
-
 BROKEN = {
     "not drawn back": ("found = _drawn_back(output_of, own, wanted, found, epsilon)", "pass"),
     "drawn back altogether": ("return own + inside * (found - own)", "return own + 0 * inside"),
@@ -366,20 +360,8 @@ BROKEN = {
 }
 
 
-def broken(name):
-    return mutant(faithfulness_module, *BROKEN[name])
-
-
-ZOO = Zoo(CHECKS, broken, BROKEN)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestFaithfulness(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(faithfulness_module, BROKEN), BROKEN)
 
 
 # Errors

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from attn_tutorial import language_model
-from package.mutants import mutant
 from package.raises import unreached
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 CHECKS = []
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 2], [2, 6, 5, 3, 5, 6]])
@@ -191,11 +190,6 @@ def drawn_tokens_follow_the_softmax(api):
         assert torch.equal(again, drawn)
 
 
-@pytest.mark.parametrize("one_check", CHECKS, ids=lambda function: function.__name__)
-def test_the_module_passes(one_check):
-    one_check(language_model)
-
-
 # --- broken versions -------------------------------------------------------------------------
 
 BROKEN = {
@@ -269,23 +263,9 @@ BROKEN = {
     "one token less": ("for _ in range(n_new):", "for _ in range(n_new - 1):"),
 }
 
-ZOO = Zoo(CHECKS, lambda name: mutant(language_model, *BROKEN[name]), BROKEN)
 
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name), f"{name}: no check noticed it"
-
-
-def test_no_check_is_idle():
-    assert not ZOO.idle()
-
-
-def test_the_checks_pass_an_unbroken_copy():
-    """What catches the broken ones is their mistake, not that they are copies."""
-    copy = mutant(language_model, "def generate(", "def generate(")
-    for one_check in CHECKS:
-        one_check(copy)
+class TestLanguageModel(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(language_model, BROKEN), BROKEN)
 
 
 # --- errors in words -------------------------------------------------------------------------

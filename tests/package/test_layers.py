@@ -16,28 +16,15 @@ from attn_tutorial.layers import KeyValueCache, MultiHeadAttention
 from package.broken_layers import BROKEN, Dropping, Frame
 from package.layer_checks import CHECKS, package_api
 from package.raises import unreached
-from package.zoo import Zoo, replaced
+from package.zoo import Zoo, ZooTests, replaced
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_layer_conforms(check):
-    check(package_api())
-
-
-ZOO = Zoo(CHECKS, replaced(package_api, BROKEN), BROKEN)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name), f"{name}: {BROKEN[name][1].__doc__} No check noticed it."
+class TestLayers(ZooTests):
+    zoo = Zoo(CHECKS, replaced(package_api, BROKEN), BROKEN)
 
 
 def test_there_are_enough():
     assert len(BROKEN) >= 40
-
-
-def test_no_check_is_idle():
-    assert not ZOO.idle()
 
 
 @pytest.mark.parametrize("frame", [Frame, Dropping])

@@ -16,7 +16,7 @@ from torch import nn
 
 from attn_tutorial import attention, causal_mask, mask_conventions, padding_mask, window_mask
 from package.raises import unreached
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests
 
 CONVERTERS = (
     "to_torch_module",
@@ -196,11 +196,6 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_converters(check):
-    check(converters())
-
-
 @pytest.mark.parametrize("library", [np.asarray, torch.tensor])
 def test_there_and_back(library):
     causal, padding, heads = library(CAUSAL), library(PADDING), library(masks_per_head())
@@ -301,16 +296,8 @@ BROKEN = {f"{name} inverted": {name: inverted(name)} for name in CONVERTERS} | {
 }
 
 
-ZOO = Zoo(CHECKS, lambda name: converters(**BROKEN[name]), BROKEN)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert not ZOO.idle()
+class TestMaskConventions(ZooTests):
+    zoo = Zoo(CHECKS, lambda name: converters(**BROKEN.get(name, {})), BROKEN)
 
 
 # --- errors ----------------------------------------------------------------------------------

@@ -18,8 +18,7 @@ from torch import nn
 
 from attn_tutorial import models
 from attn_tutorial.positions import sinusoidal_positions
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 PAD, BEGIN, END = 0, 1, 2
 KINDS = {
@@ -415,11 +414,6 @@ def a_beam_needs_no_cache_and_no_company(api):
         assert mine == [without_padding(row) for row in alone[0]]
 
 
-@pytest.mark.parametrize("one_check", CHECKS, ids=lambda function: function.__name__)
-def test_the_model_passes(one_check):
-    one_check(models)
-
-
 SHAPES_CHECKED = """
 from jaxtyping import install_import_hook
 with install_import_hook("attn_tutorial.models", "beartype.beartype"):
@@ -613,23 +607,8 @@ BROKEN = {
 }
 
 
-ZOO = Zoo(CHECKS, lambda name: mutant(models, *BROKEN[name]), BROKEN)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name), f"{name}: no check noticed it"
-
-
-def test_no_check_is_idle():
-    assert not ZOO.idle()
-
-
-def test_the_checks_pass_an_unbroken_copy():
-    """What catches the broken ones is their mistake, not that they are copies."""
-    copy = mutant(models, "return self.encoder_norm(x), mask", "return self.encoder_norm(x), mask")
-    for one_check in CHECKS:
-        one_check(copy)
+class TestModels(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(models, BROKEN), BROKEN)
 
 
 # --- errors in words -------------------------------------------------------------------------

@@ -36,8 +36,7 @@ from attn_tutorial.parameter_kinds.data import (
 )
 from attn_tutorial.parameter_kinds.training import Settings, load_model, run, scores
 from attn_tutorial.training import evaluating
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 OPENINGS = {
     "array": ("array of {}", "vector of {}"),
@@ -326,11 +325,6 @@ def labels_are_smoothed_in_training_only(api):
     torch.testing.assert_close(api.kind_loss(model.train(), TOKENS, kinds), smooth)
 
 
-@pytest.mark.parametrize("one_check", CHECKS, ids=lambda function: function.__name__)
-def test_the_models_pass(one_check):
-    one_check(model_module)
-
-
 BROKEN = {
     "padding attended to in the pooling": ("mask=mask[:, 0]", "mask=None"),
     "padding attended to in the layers": ("layer(x, mask=mask)", "layer(x, mask=None)"),
@@ -371,23 +365,14 @@ def _without_positions(*arguments, **options):
 """
 
 
-def broken(name):
-    right, wrong = BROKEN[name]
-    module = mutant(model_module, right, wrong)
+def build(name):
+    module = rewritten(model_module, BROKEN)(name)
     exec(WITHOUT_POSITIONS, vars(module))
     return module
 
 
-ZOO = Zoo(CHECKS, broken, BROKEN)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name)
-
-
-def test_no_check_is_idle():
-    assert ZOO.idle() == []
+class TestModel(ZooTests):
+    zoo = Zoo(CHECKS, build, BROKEN)
 
 
 # The runs

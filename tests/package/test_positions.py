@@ -16,7 +16,7 @@ from jaxtyping import jaxtyped
 
 from attn_tutorial import attention, causal_mask, positions
 from package.raises import unreached
-from package.zoo import Zoo, replaced
+from package.zoo import Zoo, ZooTests, replaced
 
 FUNCTIONS = ("sinusoidal_positions", "rotate", "relative_positions", "alibi_slopes", "alibi_bias")
 
@@ -618,21 +618,8 @@ def penalty_with_slopes_reversed(*sizes):
 # --- the tests ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", CHECKS, ids=lambda function: function.__name__)
-def test_check(function):
-    function(package_api())
-
-
-ZOO = Zoo(CHECKS, replaced(package_api, BROKEN), BROKEN)
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name), f"{name}: {BROKEN[name][1].__doc__} No check noticed it."
-
-
-def test_no_check_is_idle():
-    assert not ZOO.idle()
+class TestPositions(ZooTests):
+    zoo = Zoo(CHECKS, replaced(package_api, BROKEN), BROKEN)
 
 
 def test_the_frame_of_the_zoo_is_right():

@@ -24,8 +24,7 @@ from torch import nn
 
 from attn_tutorial import training
 from package.killed_training import OPTIONS, STEPS, make, noisy_loss, run
-from package.mutants import mutant
-from package.zoo import Zoo
+from package.zoo import Zoo, ZooTests, rewritten
 
 CHECKS = []
 
@@ -303,11 +302,6 @@ def a_run_interrupted_many_times_ends_with_the_same_bits(api):
         assert run(api, checkpoint=checkpoint, checkpoint_every=1) == whole
 
 
-@pytest.mark.parametrize("one_check", CHECKS, ids=lambda function: function.__name__)
-def test_the_training_passes(one_check):
-    one_check(training)
-
-
 # --- killed for good -------------------------------------------------------------------------
 
 
@@ -449,23 +443,9 @@ BROKEN = {
     "validating to infinity": ("if not math.isfinite(validation):", "if False:"),
 }
 
-ZOO = Zoo(CHECKS, lambda name: mutant(training, *BROKEN[name]), BROKEN)
 
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_the_checks_catch(name):
-    assert ZOO.catches(name), f"{name}: no check noticed it"
-
-
-def test_no_check_is_idle():
-    assert not ZOO.idle()
-
-
-def test_the_checks_pass_an_unbroken_copy():
-    """What catches the broken ones is their mistake, not that they are copies."""
-    copy = mutant(training, "def mean_loss(", "def mean_loss(")
-    for one_check in CHECKS:
-        one_check(copy)
+class TestTraining(ZooTests):
+    zoo = Zoo(CHECKS, rewritten(training, BROKEN), BROKEN)
 
 
 # --- errors in words, and silence ------------------------------------------------------------
