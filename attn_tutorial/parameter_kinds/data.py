@@ -19,8 +19,6 @@ import json
 import os
 import pkgutil
 import re
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -30,6 +28,8 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from attn_tutorial.fresh_process import printed_by
 
 KINDS = ("array", "boolean", "callable", "float", "integer", "mapping", "string")
 
@@ -156,34 +156,13 @@ def read_libraries() -> list[Example]:
         ]
 
 
-def printed_by(module_name: str) -> str:
-    """What a module prints when a fresh process runs it as a program.
-
-    Raises
-    ------
-    RuntimeError
-        Where the process fails.
-    """
-    process = subprocess.run(
-        [sys.executable, "-m", module_name],
-        capture_output=True,
-        text=True,
-        encoding="utf8",
-        env={**os.environ, "PYTHONIOENCODING": "utf8"},
-        check=False,
-    )
-    if process.returncode != 0:
-        raise RuntimeError(f"the libraries could not be read:\n{process.stderr[-2000:]}")
-    return process.stdout
-
-
 def load_examples(cache: str | os.PathLike | None = None) -> list[Example]:
     """All examples, read by a fresh process, since a library may change another's docstrings.
 
     Parameters
     ----------
     cache : path, optional
-        A file that keeps them, written if it is not there. Ten seconds become none.
+        A file that keeps them with the versions read, written if it is not there.
 
     Returns
     -------

@@ -57,7 +57,14 @@ def test_no_paragraph_is_in_both_parts():
     assert min(map(len, paragraphs)) > 500
 
 
-@pytest.mark.parametrize("scheme", ["ALiBi", *positions.BASELINES])
+def test_the_first_steps_are_the_stored_ones():
+    again = positions.first_loss("ALiBi")
+    apart = {name: abs(again - loss) for name, loss in STORED["first losses"].items()}
+    assert apart.pop("ALiBi") < 4e-3
+    assert min(apart.values()) > 4e-3  # no other scheme begins like this one
+
+
+@pytest.mark.parametrize("scheme", positions.BASELINES)
 def test_a_run_gives_the_stored_losses(scheme):
     again = positions.run(scheme, seed=0)
     assert np.allclose(again, STORED["losses"][scheme][0], rtol=0, atol=TOLERANCE)

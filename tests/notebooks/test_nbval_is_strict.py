@@ -26,13 +26,16 @@ def options_of_make_test() -> list[str]:
     return shlex.split(line[1])
 
 
-def compare(folder: Path, **notebooks) -> tuple[set[str], subprocess.CompletedProcess]:
+def compare(
+    folder: Path, n_workers: int, **notebooks
+) -> tuple[set[str], subprocess.CompletedProcess]:
     """Run the notebooks in the folder; the names of the cells that failed, and the whole run."""
     for name, notebook in notebooks.items():
         (folder / f"{name}.ipynb").write_text(serialise(notebook), encoding="utf8")
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-p", "notebooks.plugin", *options_of_make_test()]
     command += ["-c", ROOT / "pyproject.toml", f"--rootdir={folder}", f"--junitxml={report}"]
+    command += [f"-n{n_workers}"]
     environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key}
     run = subprocess.run(
         [*command, folder],
@@ -118,7 +121,7 @@ def never_run():
 def comparison(tmp_path_factory):
     """One notebook with cells of each kind, and one that was never run."""
     folder = tmp_path_factory.mktemp("compared")
-    return compare(folder, cells=from_cells(GOOD | BAD | EXEMPT), never_run=never_run())
+    return compare(folder, 1, cells=from_cells(GOOD | BAD | EXEMPT), never_run=never_run())
 
 
 def test_bad_cells_fail_and_good_ones_pass(comparison):
@@ -149,7 +152,7 @@ def test_never_run_notebook_fails_by_the_house_rules(comparison):
 
 
 def test_run_that_compares_nothing_fails(tmp_path):
-    failed, run = compare(tmp_path, exempt=from_cells(EXEMPT))
+    failed, run = compare(tmp_path, 0, exempt=from_cells(EXEMPT))
     assert not failed
     assert run.returncode == 1
     assert "no cell was compared" in run.stdout

@@ -28,6 +28,7 @@ TARGETS = 32  # how many characters of each test text are predicted, its last on
 TEST_TEXTS = 128
 SEEDS = (0, 1, 2)
 STEPS, BATCH, LEARNING_RATE = 1200, 16, 3e-3
+FIRST_STEPS = 120  # what a test repeats
 D_MODEL, N_HEADS, N_LAYERS = 32, 4, 2
 FARTHEST = 32  # the relative scheme takes all distances from here on for one
 
@@ -178,22 +179,26 @@ def windows_at(text: torch.Tensor, starts: torch.Tensor, n: int) -> torch.Tensor
     return text[starts[:, None] + torch.arange(n + 1)]
 
 
-def train(scheme: str, seed: int, text: torch.Tensor) -> nn.Module:
-    """One model, trained on windows of TRAINED_LENGTH characters."""
+def train(
+    scheme: str, seed: int, text: torch.Tensor, steps: int = STEPS
+) -> tuple[nn.Module, list[float]]:
+    """One model, trained on windows of TRAINED_LENGTH characters, and the loss of each step."""
     if scheme == "last character only":
-        return Last(text)
+        return Last(text), []
+    losses = []
     torch.manual_seed(seed)
     model = Bag() if scheme == "bag of characters" else LanguageModel(scheme)
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
-    for _ in range(STEPS):
+    for _ in range(steps):
         starts = torch.randint(len(text) - TRAINED_LENGTH, (BATCH,))
         loss = loss_of(model, windows_at(text, starts, TRAINED_LENGTH), TRAINED_LENGTH)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    return model
+        losses.append(loss.item())
+    return model, losses
 
 
 @torch.no_grad()
@@ -212,7 +217,15 @@ def test(model: nn.Module, text: torch.Tensor) -> list[float]:
 def run(scheme: str, seed: int) -> list[float]:
     """Train and test one model; its loss at each of LENGTHS."""
     train_texts, test_texts = train_and_test_texts()
-    return test(train(scheme, seed, encode(train_texts)), encode(test_texts))
+    model, _ = train(scheme, seed, encode(train_texts))
+    return test(model, encode(test_texts))
+
+
+def first_loss(scheme: str) -> float:
+    """The mean loss in the last twenty of the first steps of seed 0."""
+    train_texts, _ = train_and_test_texts()
+    _, losses = train(scheme, 0, encode(train_texts), steps=FIRST_STEPS)
+    return float(np.mean(losses[-20:]))
 
 
 def main() -> None:
@@ -233,6 +246,7 @@ def main() -> None:
         "lengths": LENGTHS,
         "seeds": SEEDS,
         "losses": losses,
+        "first losses": {scheme: round(first_loss(scheme), 4) for scheme in SCHEMES},
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

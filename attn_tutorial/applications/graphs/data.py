@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attn_tutorial.parameter_kinds.data import printed_by
+from attn_tutorial.fresh_process import printed_by
 
 LIBRARIES = {
     "numpy": "numpy",
@@ -196,7 +196,8 @@ def network_of(members: list[Member]) -> Network:
 def load_network() -> Network:
     """The network of the libraries' members, read by a fresh process.
 
-    (A library may change another's docstrings once both are imported.) It takes some seconds.
+    (A library may change another's docstrings once both are imported.) The first time takes some
+    seconds.
 
     Raises
     ------

@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from attn_tutorial.parameter_kinds.data import MODULES, PARTS, docstrings, printed_by
+from attn_tutorial.fresh_process import printed_by
+from attn_tutorial.parameter_kinds.data import MODULES, PARTS, docstrings
 
 PADDING, UNKNOWN, BEGIN, END = range(4)
 LONGEST_TEXT = 60  # words that the generator reads
