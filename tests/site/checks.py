@@ -16,10 +16,9 @@ from playwright.sync_api import Browser, Page, Response, TimeoutError
 WEIGHT_LIMIT = 400_000  # bytes of a page's first view
 PATIENCE = 3000  # milliseconds that a page has to follow the system's theme
 LATEX = re.compile(r"\\[a-zA-Z]{2,}|\$[^$\n]+\$|\\\(|\\\[")
-AXE_OPTIONS = {
-    "rules": {"label-content-name-mismatch": {"enabled": True}},
-    "resultTypes": ["violations"],
-}
+ALL_RULES = {"label-content-name-mismatch": {"enabled": True}}  # axe's own, and one more
+CONTRAST = "color-contrast"
+BY_WIDTH = ["scrollable-region-focusable", "target-size"]  # what may hold in a wide window only
 GENERATED_NAME = re.compile(r"[0-9a-f]{16,}|^[\w./-]+\.(png|svg|jpe?g|gif)$", re.IGNORECASE)
 
 
@@ -98,26 +97,47 @@ def overflow(page: Page) -> list[str]:
 # Axe takes seconds for the thousands of coloured words of a page's code and for the pieces of its
 # formulas. It is enough that it sees each kind of word, and a formula of each colour, once on each
 # ground: the other words become plain text, the other formulas one letter.
-THIN = """() => {
-    const ground = element => {
+GROUND = """const ground = element => {
         while (element) {
-            const colour = getComputedStyle(element).backgroundColor;
-            if (!/^transparent$|, 0\\)$/.test(colour)) return colour;
+            const style = getComputedStyle(element);
+            if (style.backgroundImage !== "none") return style.backgroundImage;
+            if (!/^transparent$|, 0\\)$/.test(style.backgroundColor)) return style.backgroundColor;
             element = element.parentElement;
         }
         return "none";
     };
     const seen = new Set();
-    const isNew = kind => seen.size < seen.add(kind).size;
-    for (const block of document.querySelectorAll("pre")) {
+    const isNew = kind => seen.size < seen.add(kind).size;"""
+THIN = f"""() => {{
+    {GROUND}
+    for (const block of document.querySelectorAll("pre")) {{
         const colour = getComputedStyle(block).backgroundColor;
         for (const word of block.querySelectorAll("span"))
-            if (!isNew(`${colour} ${word.className}`)) word.replaceWith(...word.childNodes);
-    }
+            if (!isNew(`${{colour}} ${{word.className}}`)) word.replaceWith(...word.childNodes);
+    }}
     for (const formula of document.querySelectorAll(".katex-html"))
-        if (!isNew(`${ground(formula)} ${getComputedStyle(formula).color}`))
+        if (!isNew(`${{ground(formula)}} ${{getComputedStyle(formula).color}}`))
             formula.textContent = "x";
-}"""
+}}"""
+
+# The same holds for contrast, which takes longer than all of axe's other rules together: one text
+# of each colour, size and weight on each ground is a sample of the page.
+SAMPLE = f"""() => {{
+    {GROUND}
+    const opacity = element => element
+        ? getComputedStyle(element).opacity * opacity(element.parentElement) : 1;
+    for (const element of document.body.querySelectorAll("*")) {{
+        element.removeAttribute("data-sample");
+        const hasText = [...element.childNodes].some(
+            child => child.nodeType === Node.TEXT_NODE && child.textContent.trim());
+        if (!hasText && !element.matches("input, select, textarea")) continue;
+        if (!element.checkVisibility({{visibilityProperty: true}})) continue;
+        if (element.closest(".katex-mathml") || element.offsetWidth < 2) continue;  // read aloud
+        const {{color, fontSize, fontWeight, textShadow}} = getComputedStyle(element);
+        const kind = [ground(element), color, fontSize, fontWeight, textShadow, opacity(element)];
+        if (isNew(kind.join())) element.setAttribute("data-sample", "");
+    }}
+}}"""
 
 # The entries of the errata are made by one template. Where the page was looked at whole already,
 # one entry of each kind and verdict is enough.
@@ -131,14 +151,30 @@ THIN_ENTRIES = """() => {
 }"""
 
 
-def accessibility(page: Page, *, outside: str | None = None) -> list[str]:
-    """What axe finds, on the whole page or outside what a selector names."""
+def accessibility(page: Page, *, seen_wide: bool = False) -> list[str]:
+    """What axe finds; in an article that was seen in a wide window, only what the width changes."""
     page.evaluate(THIN)
-    context = {"exclude": [outside]} if outside else None
-    violations = Axe().run(page, context, AXE_OPTIONS).response["violations"]
+    colourless = {"rules": ALL_RULES | {CONTRAST: {"enabled": False}}}
+    if seen_wide:
+        problems = axe(page, {"exclude": [["article"]]}, colourless)
+        problems += axe(page, {"include": [["article"]]}, {"runOnly": BY_WIDTH})
+    else:
+        problems = axe(page, None, colourless)
+    return problems + contrast(page)
+
+
+def contrast(page: Page) -> list[str]:
+    """Whether every colour of text can be told from what is behind it."""
+    page.evaluate(THIN)
+    page.evaluate(SAMPLE)
+    return axe(page, {"include": [["[data-sample]"]]}, {"runOnly": [CONTRAST]})
+
+
+def axe(page: Page, context: dict | None, options: dict) -> list[str]:
+    options = options | {"resultTypes": ["violations"]}
     return [
         f"axe {violation['id']}: {node['html'][:160]} ({node['failureSummary']})"
-        for violation in violations
+        for violation in Axe().run(page, context, options).response["violations"]
         for node in violation["nodes"]
     ]
 

@@ -7,6 +7,7 @@ import pytest
 from checks import (
     WEIGHT_LIMIT,
     accessibility,
+    contrast,
     images,
     links,
     mathematics,
@@ -35,8 +36,16 @@ const follow = () => { document.documentElement.dataset.theme = dark.matches ? "
 dark.onchange = follow;
 follow();
 </script>"""
+DARK = """<style>html[data-theme=dark] :is(body, a) { background: #222; color: #eee }
+html[data-theme=dark] .c { color: #333 }</style>"""
+TINY = "style='font-size: 6px; padding: 0; border: 0'"
+SCROLLS = "<pre style='overflow: auto; width: 90px'>Text that is wider than its box</pre>"
 LONGER = FORMULA.format(shown=SHOWN.replace(">x<", ">softmax<"))
 PALE = f'{LONGER}<p style="color: #ccc">{LONGER}</p>'
+MANY = "<p>Black on white.</p>" * 9
+PALE_GROUND = "<span style='background: #333'>black on <b>black</b></span>"
+PALE_INPUT = "aria-label='pale' style='color: #ccc'"
+SMALL = "<span style='font-size: 40px'>grey, but large</span> grey and small"
 STYLE = "<style>.katex-mathml { position: absolute }</style>"
 
 
@@ -91,6 +100,10 @@ def test_a_good_page_passes(browser, write, tmp_path):
         (accessibility, "color-contrast", "", '<p style="color: #ccc">pale</p>'),
         (accessibility, "color-contrast", "<style>.c1 { color: #ccc }</style>", CODE),
         (accessibility, "color-contrast", STYLE, PALE),
+        (accessibility, "color-contrast", "", f"{MANY}<p style='opacity: 0.3'>pale</p>"),
+        (accessibility, "color-contrast", "", f"{MANY}<p>{PALE_GROUND}</p>"),
+        (accessibility, "color-contrast", "", f"{MANY}<input value='pale' {PALE_INPUT}>"),
+        (accessibility, "color-contrast", "", f"{MANY}<p style='color: #777'>{SMALL}</p>"),
         (accessibility, "content-name", "", '<button aria-label="Other">Named</button>'),
         (weight, "a first view is", "", "<script>/*{heavy}*/</script>"),
         (mathematics, "raw LaTeX", "", r"<p>\(x\) and \frac{1}{2}</p>"),
@@ -116,6 +129,28 @@ def test_a_bad_page_is_found(browser, write, tmp_path, check, words, head, body)
     with visit(browser, address) as visited:
         problems = checks_in_browser(source)[check](visited)
     assert any(words in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("words", "head", "body"),
+    [
+        ("target-size", "", f"<button {TINY}>a</button><button {TINY}>b</button>"),
+        ("scrollable-region", "", SCROLLS),
+        ("color-contrast", "", '<p style="color: #ccc">pale</p>'),
+    ],
+)
+def test_what_a_phone_shows_of_a_bad_article_is_found(browser, write, words, head, body):
+    with visit(browser, write(body, head), width=375) as visited:
+        problems = accessibility(visited.page, seen_wide=True)
+    assert any(words in problem for problem in problems), problems
+
+
+def test_a_colour_that_is_bad_in_the_dark_only_is_found(browser, write):
+    with visit(browser, write('<p class="c">grey</p>', FOLLOWS + DARK)) as visited:
+        assert contrast(visited.page) == []
+        assert theme_follows(visited.page, "dark") == []
+        (problem,) = contrast(visited.page)
+    assert "color-contrast" in problem
 
 
 @pytest.mark.parametrize(

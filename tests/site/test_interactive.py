@@ -1,8 +1,7 @@
 """What holds for each interactive figure: it loads late, stands in for a static one, fits."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from checks import AXE_OPTIONS, overflow, visit
+from checks import ALL_RULES, axe, overflow, visit
 from interactive_figures import PAGES, place_of, running, scroll_to
 from playwright.sync_api import expect
 
@@ -76,8 +75,8 @@ def test_it_fits_and_is_accessible(browser, address, name, width, scheme):
         for box in place.get_by_role("checkbox").all():
             box.check()
         problems = overflow(place.page) + too_small(place) + overlapping(place)
-        found = Axe().run(place.page, f'[data-interactive="{name}"]', AXE_OPTIONS)
-        problems += [str(violation) for violation in found.response["violations"]]
+        whole = {"include": [[f'[data-interactive="{name}"]']]}
+        problems += axe(place.page, whole, {"rules": ALL_RULES})
         assert not problems, "\n".join(problems)
 
 

@@ -3,6 +3,7 @@
 from checks import (
     THIN_ENTRIES,
     accessibility,
+    contrast,
     images,
     mathematics,
     overflow,
@@ -15,14 +16,13 @@ PHONE = 375
 
 
 def test_page(browser, address, page_name):
-    """In the dark theme only what surrounds the article: that looked the same in a wide window."""
     with visit(browser, address + page_name, width=PHONE) as visited:
         page = visited.page
         problems = overflow(page)
         page.evaluate(THIN_ENTRIES)
-        problems += accessibility(page)
+        problems += accessibility(page, seen_wide=True)
         problems += theme_follows(page, "dark")
-        problems += [f"dark: {problem}" for problem in accessibility(page, outside="article")]
+        problems += [f"dark: {problem}" for problem in contrast(page)]
         problems += visited.problems
     assert not problems, "\n".join(problems)
 
