@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from bs4 import BeautifulSoup
+from lxml import html
 from measure import size
 from playwright.sync_api import Browser, Page, Response, TimeoutError
 
@@ -78,6 +78,15 @@ def watch(result: Visit, home) -> None:
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     page.on("requestfailed", lambda request: problems.append(f"request failed: {request.url}"))
     page.on("response", response)
+
+
+def parsed(source: str) -> html.HtmlElement:
+    return html.document_fromstring(source)
+
+
+def of_class(name: str) -> str:
+    """The condition, in XPath, that an element is of a class."""
+    return f'contains(concat(" ", normalize-space(@class), " "), " {name} ")'
 
 
 def overflow(page: Page) -> list[str]:
@@ -208,8 +217,8 @@ def mathematics(page: Page, source: str) -> list[str]:
 
     Those of an interactive figure do not count: they show once it has started.
     """
-    found = BeautifulSoup(source, "html.parser").select("article .math")
-    formulas = sum(formula.find_parent(class_="interactive") is None for formula in found)
+    outside = f"not(ancestor::*[{of_class('interactive')}])"
+    formulas = len(parsed(source).xpath(f"//article//*[{of_class('math')}][{outside}]"))
     typeset = page.evaluate(
         """() => [...document.querySelectorAll("article .math .katex")].filter(formula => {
             if (formula.closest(".interactive")) return false;
@@ -247,10 +256,11 @@ def readable(page: Page) -> list[str]:
 def images(source: str) -> list[str]:
     """Every image has alternative text that somebody wrote."""
     problems = []
-    for image in BeautifulSoup(source, "html.parser").select("img"):
+    for image in parsed(source).iter("img"):
         text = (image.get("alt") or "").strip()
         if not text or GENERATED_NAME.search(text):
-            problems.append(f"no written alternative text: {str(image)[:160]}")
+            shown = html.tostring(image, encoding="unicode", with_tail=False)
+            problems.append(f"no written alternative text: {shown[:160]}")
     return problems
 
 
@@ -258,12 +268,11 @@ def links(site: Path) -> list[str]:
     """Every address within the site leads to a file, and to an anchor that the file has."""
     site = site.resolve()
     pages = sorted(site.rglob("*.html"))
-    soups = {page: BeautifulSoup(page.read_text(encoding="utf8"), "html.parser") for page in pages}
-    anchors = {page: {tag["id"] for tag in soup.select("[id]")} for page, soup in soups.items()}
+    trees = {page: parsed(page.read_text(encoding="utf8")) for page in pages}
+    anchors = {page: set(tree.xpath("//@id")) for page, tree in trees.items()}
     problems = []
-    for page, soup in soups.items():
-        for tag in soup.select("[href], [src]"):
-            address = tag.get("href") or tag.get("src") or ""
+    for page, tree in trees.items():
+        for address in tree.xpath("//@href | //@src"):
             problem = address_problem(site, page, address, anchors)
             if problem:
                 problems.append(f"{page.relative_to(site)}: {address!r} {problem}")

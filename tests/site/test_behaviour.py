@@ -4,15 +4,10 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from bs4 import BeautifulSoup
-from checks import links, visit
+from checks import links, of_class, parsed, visit
 from playwright.sync_api import expect
 
 ERRATA = "chapters/faq/errata.html"
-
-
-def parse(page):
-    return BeautifulSoup(page.read_text(encoding="utf8"), "html.parser")
 
 
 def test_links(site):
@@ -58,10 +53,19 @@ def test_theme_switch(browser, address):
         expect(root).to_have_attribute("data-theme", "dark")
 
 
+def read(page):
+    return parsed(page.read_text(encoding="utf8"))
+
+
+def errata(site):
+    """The elements of the entries."""
+    return read(site / ERRATA).xpath(f"//*[{of_class('erratum')}]")
+
+
 @pytest.fixture(scope="module")
 def entries(site):
     """The classes of each entry of the errata page, in its order."""
-    found = [set(entry["class"]) for entry in parse(site / ERRATA).select(".erratum")]
+    found = [set(entry.get("class").split()) for entry in errata(site)]
     assert found, "the errata page has no entries"
     return found
 
@@ -116,7 +120,7 @@ def test_filter_by_keyboard(browser, address, entries):
 
 
 def test_link_to_a_hidden_entry_shows_it(browser, site, address, entries):
-    anchor = parse(site / ERRATA).select(".erratum")[-1]["id"]
+    anchor = errata(site)[-1].get("id")
     with visit(browser, f"{address}{ERRATA}?text=nothing-like-it#{anchor}") as visited:
         expect(visited.page.locator(f"[id='{anchor}']")).to_be_visible()
 
@@ -124,13 +128,14 @@ def test_link_to_a_hidden_entry_shows_it(browser, site, address, entries):
 def test_entries_and_proofs_link_to_each_other(site, entries):
     pages = {}
     proofs = 0
-    for entry in parse(site / ERRATA).select(".erratum"):
-        for link in entry.select("a[href*='#cell-']"):
-            path, cell = link["href"].split("#")
+    for entry in errata(site):
+        anchor = "#" + entry.get("id")
+        for link in entry.xpath(".//a/@href[contains(., '#cell-')]"):
+            path, cell = link.split("#")
             if path not in pages:
-                pages[path] = parse((site / ERRATA).parent / path)
-            proof = pages[path].find(id=cell)
-            back = proof.find_next_sibling().select(f"a[href$='#{entry['id']}']")
-            assert back, f"{path}: under {cell} no link back to {entry['id']}"
+                pages[path] = read((site / ERRATA).parent / path)
+            below = pages[path].get_element_by_id(cell).getnext().xpath(".//a/@href")
+            back = any(address.endswith(anchor) for address in below)
+            assert back, f"{path}: under {cell} no link back to {entry.get('id')}"
             proofs += 1
     assert proofs, "no entry links to a proof"
