@@ -19,6 +19,7 @@ import json
 import os
 import pkgutil
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
