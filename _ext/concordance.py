@@ -19,11 +19,6 @@ from tools.concordance import Line, documents, load
 logger = logging.getLogger(__name__)
 
 PART_NAMES = {
-    "image_generation": "the chapter on image generation",
-    "knowledge_graph": "the chapter on knowledge graphs",
-    "language_model": "the chapter on language modelling",
-    "segmentation": "the chapter on image segmentation",
-    "video": "the chapter on video",
     "frontier": "the part on challenges and trends",
     "people": "the chapter on people's attention and learning",
     "questions": "the chapter of questions and answers",

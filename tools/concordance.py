@@ -50,11 +50,6 @@ SHOWN_BY_A_CELL = {"code", "example", "formula", "output", "step"}
 
 # The parts that are still to come. While one owes anything, its page or folder must not be there.
 PARTS = {
-    "image_generation": "chapters/applications/image_generation.ipynb",
-    "knowledge_graph": "chapters/applications/knowledge_graph.ipynb",
-    "language_model": "chapters/applications/language_model.ipynb",
-    "segmentation": "chapters/applications/segmentation.ipynb",
-    "video": "chapters/applications/video.ipynb",
     "frontier": "chapters/frontier",
     "people": "chapters/background/people.ipynb",
     "questions": "chapters/faq/questions.ipynb",

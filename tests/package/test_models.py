@@ -342,6 +342,7 @@ def a_wide_beam_is_an_exhaustive_search(api):
     longest, letters = 4, (END, 3, 4)  # vocabulary: padding, begin, end and two letters
     source = sequences([3, 1, 2], n_tokens=5)
     model = make(api, n_source=5)
+    every = [targets_of(model, one[one != PAD][None], letters, longest) for one in source]
     for penalty in (0.0, 0.6, 2.0):
         tokens, scores = api.beam_search(
             model,
@@ -352,8 +353,8 @@ def a_wide_beam_is_an_exhaustive_search(api):
             max_length=longest,
             length_penalty=penalty,
         )
-        for i, one in enumerate(source):
-            wanted = exhaustive(model, one[one != PAD][None], letters, longest, penalty)
+        for i, log_probabilities in enumerate(every):
+            wanted = ranked(log_probabilities, penalty)
             alive = scores[i] > -math.inf
             found = [tuple(without_padding(row)) for row in tokens[i][alive]]
             assert found == [target for target, _ in wanted]
@@ -361,23 +362,29 @@ def a_wide_beam_is_an_exhaustive_search(api):
             assert (tokens[i][~alive] == PAD).all()
 
 
-def exhaustive(model, source, letters, longest, penalty):
-    """All targets that end, or that reach the longest length; best first."""
-    found = {}
+def targets_of(model, source, letters, longest):
+    """The log-probabilities of all targets that end, or that reach the longest length."""
+    whole = itertools.product(letters, repeat=longest)
+    cut = {tokens[: tokens.index(END) + 1] if END in tokens else tokens for tokens in whole}
     with torch.no_grad():
-        for tokens in itertools.product(letters, repeat=longest):
-            cut = tokens[: tokens.index(END) + 1] if END in tokens else tokens
-            score = log_probability(model, source, cut)
-            found[cut] = score / ((5 + len(cut)) / 6) ** penalty
-    return sorted(found.items(), key=lambda pair: -pair[1])
+        return {target: log_probability(model, source, target) for target in sorted(cut)}
+
+
+def ranked(log_probabilities, penalty):
+    """Targets with their scores, best first."""
+    scores = {
+        target: total / ((5 + len(target)) / 6) ** penalty
+        for target, total in log_probabilities.items()
+    }
+    return sorted(scores.items(), key=lambda pair: -pair[1])
 
 
 @check
 def beams_have_the_scores_of_their_targets(api):
     source = sources()
-    for options, use_cache in itertools.product(KINDS.values(), (True, False)):
+    for options in KINDS.values():
         model = make(api, **options)
-        for penalty in (0.0, 1.0):
+        for use_cache, penalty in ((True, 1.0), (False, 0.0)):
             tokens, scores = api.beam_search(
                 model,
                 source,

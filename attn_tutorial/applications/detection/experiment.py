@@ -281,10 +281,10 @@ def measure() -> Results:
         theirs = recalled(detect(other, test.images, limit=LIMIT), test)
         pairs.append([int((ours & ~theirs).sum()), int((theirs & ~ours).sum())])
     return Results(
-        task="digits in a scene: which, and where",
-        data="scenes composed of scikit-learn's handwritten digits, with clutter and noise",
+        task="Digits in a scene: which, and where",
+        data="Scenes composed of scikit-learn's handwritten digits, with clutter and noise",
         origin="generated from real",
-        split="scenes of a part hold digits of that block of the file alone",
+        split="Scenes of a part hold digits of that block of the file alone",
         metric="AP50",
         higher_is_better=True,
         n_training=N_SCENES["training"],

@@ -290,13 +290,13 @@ def measure() -> Results:
         found = [score(name, seed, guess(network, parts[seed])) for seed in SEEDS]
         systems[name] = _system("baseline", found)
     return Results(
-        task="which part of which library a function is from",
+        task="Which part of which library a function is from",
         data=(
             f"{n_nodes} functions, classes and methods of six Python libraries: the words of their "
             f"summaries, and {network.edges.shape[1]} pairs joined by See Also"
         ),
         origin="real",
-        split="ten labelled nodes of each of 17 places; test nodes share no summary with them",
+        split="Ten labelled nodes of each of 17 places; test nodes share no summary with them",
         metric="balanced accuracy",
         higher_is_better=True,
         n_training=len(parts[0]["training"]),

@@ -292,10 +292,10 @@ def measure() -> Results:
         }
     longer = fit(0, "Vision Transformer, shifts", steps=4 * STEPS)
     return Results(
-        task="tell which digit a picture shows",
-        data="handwritten digits of 8 by 8 pixels, from scikit-learn",
+        task="Tell which digit a picture shows",
+        data="Handwritten digits of 8 by 8 pixels, from scikit-learn",
         origin="real",
-        split="contiguous blocks of the file; no form is in both training and test part",
+        split="Contiguous blocks of the file; no form is in both training and test part",
         metric="accuracy",
         higher_is_better=True,
         n_training=len(training.images),

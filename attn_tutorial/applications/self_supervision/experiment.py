@@ -315,10 +315,10 @@ def measure() -> Results:
         for name, (role, size, time) in roles.items()
     }
     return Results(
-        task="tell which digit a picture shows, with 10, 30 or 100 labels",
-        data="handwritten digits of 8 by 8 pixels, from scikit-learn; most without their label",
+        task="Tell which digit a picture shows, with 10, 30 or 100 labels",
+        data="Handwritten digits of 8 by 8 pixels, from scikit-learn; most without their label",
         origin="real",
-        split="contiguous blocks of the file; no form is in both training and test part",
+        split="Contiguous blocks of the file; no form is in both training and test part",
         metric="30 labels",
         higher_is_better=True,
         n_training=len(training.images),

@@ -178,9 +178,9 @@ def measure(folder: Path = AUDIO) -> Results:
     }
     return Results(
         task="Speech enhancement: a mask on the spectrogram of speech in noise",
-        data="sentences of a small grammar spoken by eSpeak NG, in noise from a generator; 8 kHz",
+        data="Sentences of a small grammar spoken by eSpeak NG, in noise from a generator; 8 kHz",
         origin="spoken by a program",
-        split="test: four voices, content words and three kinds of noise that training has not",
+        split="Test: four voices, content words and three kinds of noise that training has not",
         metric=METRIC,
         higher_is_better=True,
         n_training=len(parts["training"].clean),

@@ -207,9 +207,9 @@ def measure(folder: Path = AUDIO) -> Results:
     roles |= {AFTERWARDS: "ablation"} | dict.fromkeys(BASELINES, "baseline")
     return Results(
         task="Speech synthesis: digits in letters to a spectrogram, and on to sound",
-        data="phrases of two to four digits, read by one voice of eSpeak NG; 8 kHz",
+        data="Phrases of two to four digits, read by one voice of eSpeak NG; 8 kHz",
         origin="spoken by a program",
-        split="by phrase: no sequence of digits of the test part was heard in training",
+        split="By phrase: no sequence of digits of the test part was heard in training",
         metric=METRIC,
         higher_is_better=False,
         n_training=len(training),

@@ -59,10 +59,10 @@ def measure() -> Results:
         "unknown in summaries": _unknown(test.documents, data.words),
     }
     return Results(
-        task="summarize a text in one line",
-        data="docstrings of seven Python libraries: the description, and the summary above it",
+        task="Summarize a text in one line",
+        data="Docstrings of seven Python libraries: the description, and the summary above it",
         origin="real",
-        split="by library; no text and no summary stands in two parts",
+        split="By library; no text and no summary stands in two parts",
         metric="ROUGE-L",
         higher_is_better=True,
         n_training=len(data.parts["training"].documents),

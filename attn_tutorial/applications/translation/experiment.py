@@ -137,10 +137,10 @@ def measure() -> Results:
         )
     counted, curves = _baselines(task, pairs)
     return Results(
-        task="translate English sentences into Chinese",
-        data="sentence pairs with true alignments, from a small grammar",
+        task="Translate English sentences into Chinese",
+        data="Sentence pairs with true alignments, from a small grammar",
         origin="generated",
-        split="each test sentence holds a pair of words that no training sentence holds",
+        split="Each test sentence holds a pair of words that no training sentence holds",
         metric="exact match",
         higher_is_better=True,
         n_training=len(task.parts["training"]),

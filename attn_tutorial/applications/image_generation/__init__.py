@@ -1,0 +1,1 @@
+"""Image generation: pixel by pixel, from a latent vector, and against an adversary."""

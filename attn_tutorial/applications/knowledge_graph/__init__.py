@@ -1,0 +1,1 @@
+"""Completing a knowledge graph of the CLDR: attention over facts, and over entities."""

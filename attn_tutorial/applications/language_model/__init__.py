@@ -1,0 +1,1 @@
+"""Language modelling: a small GPT on docstrings, against n-grams, compressors and a GRU."""

@@ -1,0 +1,1 @@
+"""Clips of digits that move: which digit, and how? Attention over space and over time."""
