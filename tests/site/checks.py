@@ -164,7 +164,7 @@ def accessibility(page: Page, *, seen_wide: bool = False) -> list[str]:
     """What axe finds; in an article that was seen in a wide window, only what the width changes."""
     page.evaluate(THIN)
     colourless = {"rules": ALL_RULES | {CONTRAST: {"enabled": False}}}
-    if seen_wide:
+    if seen_wide and page.locator("article").count():
         problems = axe(page, {"exclude": [["article"]]}, colourless)
         problems += axe(page, {"include": [["article"]]}, {"runOnly": BY_WIDTH})
     else:
