@@ -99,7 +99,7 @@ def comparison(tmp_path_factory):
     }
     (folder / LEDGER).parent.mkdir(parents=True)
     (folder / LEDGER).write_text(yaml.safe_dump([entry]), encoding="utf8")
-    return compare(folder, **{"chapters/proofs": from_cells(cells)})
+    return compare(folder, 1, **{"chapters/proofs": from_cells(cells)})
 
 
 def test_proofs_that_cannot_fail_fail_the_run(comparison):

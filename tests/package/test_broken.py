@@ -16,7 +16,8 @@ def test_there_are_enough():
 
 
 def test_a_right_one_is_not_caught():
-    assert not Zoo(CHECKS, lambda name: package_api(), ["right"]).catches("right")
+    some = [check for check in CHECKS if not hasattr(check, "generated")]
+    assert not Zoo(some, lambda name: package_api(), ["right"]).catches("right")
 
 
 def test_the_frame_is_right():

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterable
+from itertools import islice
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -109,21 +110,23 @@ class Zoo:
         self.checks = sorted(checks, key=lambda check: hasattr(check, "generated"))
         self.build = build
         self.names = list(names)
-        self.of_use: set[Check] = set()
+        self.of_use: list[Check] = []  # which caught something, the last one first
 
     def catches(self, name: str) -> bool:
         """Whether any check fails a broken implementation.
 
-        To save time, checks that have been of use already run only until one fails.
+        To save time, checks that have been of use already run only until one fails: first the one
+        that caught the last mistake, since mistakes of a kind stand together.
         """
         broken = self.build(name)
-        fresh = {
+        found = [
             check for check in self.checks if check not in self.of_use and fails(check, broken)
-        }
-        proven = [check for check in self.checks if check in self.of_use]
-        found = bool(fresh) or any(fails(check, broken) for check in proven)
-        self.of_use |= fresh
-        return found
+        ]
+        if not found:
+            proven = (check for check in self.of_use if fails(check, broken))
+            found = list(islice(proven, 1))
+        self.of_use = found + [check for check in self.of_use if check not in found]
+        return bool(found)
 
     def idle(self) -> list[str]:
         """The checks that no broken implementation fails: they prove nothing."""

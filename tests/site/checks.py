@@ -14,6 +14,7 @@ from measure import size
 from playwright.sync_api import Browser, Page, Response, TimeoutError
 
 WEIGHT_LIMIT = 400_000  # bytes of a page's first view
+PHONE = 375  # px
 PATIENCE = 3000  # milliseconds that a page has to follow the system's theme
 LATEX = re.compile(r"\\[a-zA-Z]{2,}|\$[^$\n]+\$|\\\(|\\\[")
 ALL_RULES = {"label-content-name-mismatch": {"enabled": True}}  # axe's own, and one more
@@ -160,21 +161,27 @@ THIN_ENTRIES = """() => {
 }"""
 
 
-def accessibility(page: Page, *, seen_wide: bool = False) -> list[str]:
-    """What axe finds; in an article that was seen in a wide window, only what the width changes."""
+def accessibility(page: Page) -> list[str]:
+    """What axe finds on a page."""
     page.evaluate(THIN)
     colourless = {"rules": ALL_RULES | {CONTRAST: {"enabled": False}}}
-    if seen_wide and page.locator("article").count():
-        problems = axe(page, {"exclude": [["article"]]}, colourless)
+    return axe(page, None, colourless) + contrast(page)
+
+
+def accessibility_on_a_phone(page: Page) -> list[str]:
+    """What axe finds where the page was looked at in a wide window: what the width changes."""
+    page.evaluate(THIN)
+    problems = axe(page, {"exclude": [["article"]]}, {"rules": ALL_RULES})
+    if page.locator("article").count():
         problems += axe(page, {"include": [["article"]]}, {"runOnly": BY_WIDTH})
-    else:
-        problems = axe(page, None, colourless)
-    return problems + contrast(page)
+    return problems
 
 
-def contrast(page: Page) -> list[str]:
+def contrast(page: Page, *, outside: str | None = None) -> list[str]:
     """Whether every colour of text can be told from what is behind it."""
     page.evaluate(THIN)
+    if outside is not None:
+        return axe(page, {"exclude": [[outside]]}, {"runOnly": [CONTRAST]})
     page.evaluate(SAMPLE)
     return axe(page, {"include": [["[data-sample]"]]}, {"runOnly": [CONTRAST]})
 

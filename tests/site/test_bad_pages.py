@@ -5,8 +5,11 @@ import random
 
 import pytest
 from checks import (
+    CONTRAST,
+    PHONE,
     WEIGHT_LIMIT,
     accessibility,
+    accessibility_on_a_phone,
     contrast,
     images,
     links,
@@ -136,13 +139,25 @@ def test_a_bad_page_is_found(browser, write, tmp_path, check, words, head, body)
     [
         ("target-size", "", f"<button {TINY}>a</button><button {TINY}>b</button>"),
         ("scrollable-region", "", SCROLLS),
-        ("color-contrast", "", '<p style="color: #ccc">pale</p>'),
     ],
 )
 def test_what_a_phone_shows_of_a_bad_article_is_found(browser, write, words, head, body):
-    with visit(browser, write(body, head), width=375) as visited:
-        problems = accessibility(visited.page, seen_wide=True)
+    with visit(browser, write(body, head), width=PHONE) as visited:
+        problems = accessibility_on_a_phone(visited.page)
     assert any(words in problem for problem in problems), problems
+
+
+def test_pale_text_around_an_article_is_found(browser, write):
+    pale = "<style>nav a { color: #ccc }</style>"
+    with visit(browser, write(head=pale), width=PHONE) as visited:
+        for problems in (
+            accessibility_on_a_phone(visited.page),
+            contrast(visited.page, outside="article"),
+        ):
+            assert any(CONTRAST in problem for problem in problems)
+    with visit(browser, write("<p style='color: #ccc'>pale</p>")) as visited:
+        assert contrast(visited.page, outside="article") == []
+        assert contrast(visited.page) != []
 
 
 def test_a_colour_that_is_bad_in_the_dark_only_is_found(browser, write):

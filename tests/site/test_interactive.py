@@ -1,7 +1,7 @@
 """What holds for each interactive figure: it loads late, stands in for a static one, fits."""
 
 import pytest
-from checks import ALL_RULES, axe, overflow, visit
+from checks import ALL_RULES, axe, overflow, theme_follows, visit
 from interactive_figures import PAGES, place_of, running, scroll_to
 from playwright.sync_api import expect
 
@@ -65,17 +65,18 @@ def test_a_figure_that_fails_leaves_the_static_one(browser, address, name):
         assert any("script error" in problem for problem in visited.problems)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_fits_and_is_accessible(browser, address, name, width, scheme):
-    with running(browser, address, name, width=width, scheme=scheme) as place:
+def test_it_fits_and_is_accessible(browser, address, name, width):
+    with running(browser, address, name, width=width) as place:
         for part in place.locator("summary").all():
             part.click()
         for box in place.get_by_role("checkbox").all():
             box.check()
         problems = overflow(place.page) + too_small(place) + overlapping(place)
         whole = {"include": [[f'[data-interactive="{name}"]']]}
+        problems += axe(place.page, whole, {"rules": ALL_RULES})
+        problems += theme_follows(place.page, "dark")
         problems += axe(place.page, whole, {"rules": ALL_RULES})
         assert not problems, "\n".join(problems)
 
