@@ -5,6 +5,7 @@ Builds a copy of the book in a temporary folder, so nothing here is touched.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import shutil
@@ -25,7 +26,12 @@ LEFT_OUT = shutil.ignore_patterns(".*", "_build", "__pycache__", "*.egg-info")
 
 def size(response: Response) -> int:
     """The bytes that a host which compresses would send for it."""
-    body = response.body()
+    return compressed(response.body())
+
+
+@functools.lru_cache(maxsize=200)
+def compressed(body: bytes) -> int:
+    """The bytes of a file, compressed where that is shorter. (Pages share most of their files.)"""
     return min(len(body), len(gzip.compress(body)))
 
 

@@ -15,11 +15,13 @@ from playwright.sync_api import Browser, Page, Response, TimeoutError
 
 WEIGHT_LIMIT = 400_000  # bytes of a page's first view
 PHONE = 375  # px
+AFTER_RESIZE = 400  # milliseconds until the theme's scripts have looked at a window's new width
 PATIENCE = 3000  # milliseconds that a page has to follow the system's theme
 LATEX = re.compile(r"\\[a-zA-Z]{2,}|\$[^$\n]+\$|\\\(|\\\[")
 ALL_RULES = {"label-content-name-mismatch": {"enabled": True}}  # axe's own, and one more
+AXE_SCRIPT = Axe().axe_script
 CONTRAST = "color-contrast"
-BY_WIDTH = ["scrollable-region-focusable", "target-size"]  # what may hold in a wide window only
+SCROLLING = "scrollable-region-focusable"  # what scrolls in a narrow window only
 GENERATED_NAME = re.compile(r"[0-9a-f]{16,}|^[\w./-]+\.(png|svg|jpe?g|gif)$", re.IGNORECASE)
 
 
@@ -55,15 +57,13 @@ def visit(browser: Browser, url: str, *, width=1280, scheme="light", scripts=Tru
 
 
 def watch(result: Visit, home) -> None:
-    """Write down what goes wrong, and let no request leave this machine."""
+    """Write down what goes wrong. (The browser lets no request leave this machine.)"""
     page, problems = result.page, result.problems
 
-    def guard(route):
-        if urlsplit(route.request.url).netloc == home.netloc:
-            route.continue_()
-        else:
-            problems.append(f"request to another host: {route.request.url}")
-            route.abort()
+    def request(sent):
+        parts = urlsplit(sent.url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != home.netloc:
+            problems.append(f"request to another host: {sent.url}")
 
     def console(message):
         if message.type in ("error", "warning"):
@@ -74,7 +74,7 @@ def watch(result: Visit, home) -> None:
         if answer.status >= 400:
             problems.append(f"status {answer.status}: {answer.url}")
 
-    page.route("**/*", guard)
+    page.on("request", request)
     page.on("console", console)
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     page.on("requestfailed", lambda request: problems.append(f"request failed: {request.url}"))
@@ -149,6 +149,12 @@ SAMPLE = f"""() => {{
     }}
 }}"""
 
+KEEP_SAMPLES = """() => {
+    for (const element of document.querySelectorAll("article *"))
+        if (!element.closest("[data-sample]") && !element.querySelector("[data-sample]"))
+            element.remove();
+}"""
+
 # The entries of the errata are made by one template. Where the page was looked at whole already,
 # one entry of each kind and verdict is enough.
 THIN_ENTRIES = """() => {
@@ -163,34 +169,46 @@ THIN_ENTRIES = """() => {
 
 def accessibility(page: Page) -> list[str]:
     """What axe finds on a page."""
-    page.evaluate(THIN)
-    colourless = {"rules": ALL_RULES | {CONTRAST: {"enabled": False}}}
-    return axe(page, None, colourless) + contrast(page)
+    return axe(page, None, {"rules": ALL_RULES})
 
 
-def accessibility_on_a_phone(page: Page) -> list[str]:
-    """What axe finds where the page was looked at in a wide window: what the width changes."""
-    page.evaluate(THIN)
-    problems = axe(page, {"exclude": [["article"]]}, {"rules": ALL_RULES})
-    if page.locator("article").count():
-        problems += axe(page, {"include": [["article"]]}, {"runOnly": BY_WIDTH})
-    return problems
+def scrolling(page: Page) -> list[str]:
+    """Whether what scrolls can be scrolled by keyboard."""
+    page.wait_for_timeout(AFTER_RESIZE)
+    return axe(page, None, {"runOnly": [SCROLLING]})
 
 
-def contrast(page: Page, *, outside: str | None = None) -> list[str]:
-    """Whether every colour of text can be told from what is behind it."""
-    page.evaluate(THIN)
-    if outside is not None:
-        return axe(page, {"exclude": [[outside]]}, {"runOnly": [CONTRAST]})
+def targets(page: Page) -> list[str]:
+    """Whether a finger meets every control of the article."""
+    return axe(page, {"include": [["article"]]}, {"runOnly": ["target-size"]})
+
+
+def contrast_of_kinds(page: Page) -> list[str]:
+    """Whether every colour of text can be told from what is behind it.
+
+    Axe lays a grid over all elements first, so what is no sample is taken from the article before.
+    """
     page.evaluate(SAMPLE)
-    return axe(page, {"include": [["[data-sample]"]]}, {"runOnly": [CONTRAST]})
+    page.evaluate(KEEP_SAMPLES)
+    return axe(page, None, {"runOnly": [CONTRAST]})
 
 
 def axe(page: Page, context: dict | None, options: dict) -> list[str]:
+    """What axe finds, with contrast looked at in a sample of the texts."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
+        rule = {"id": CONTRAST, "selector": "[data-sample]"}
+        page.evaluate("rule => axe.configure({rules: [rule]})", rule)
+        page.evaluate(THIN)
+    page.evaluate(SAMPLE)
     options = options | {"resultTypes": ["violations"]}
+    violations = page.evaluate(
+        "async ([context, options]) => (await axe.run(context ?? document, options)).violations",
+        [context, options],
+    )
     return [
         f"axe {violation['id']}: {node['html'][:160]} ({node['failureSummary']})"
-        for violation in Axe().run(page, context, options).response["violations"]
+        for violation in violations
         for node in violation["nodes"]
     ]
 

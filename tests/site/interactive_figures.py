@@ -21,9 +21,20 @@ def place_of(page: Page, name: str) -> Locator:
     return page.locator(f'[data-interactive="{name}"]')
 
 
+# Each change of a figure would lay out the whole chapter anew.
+TAKE_THE_REST_AWAY = """place => {
+    const needed = [place, document.getElementById(place.dataset.replaces)];
+    const title = document.querySelector("h1");
+    for (const element of document.querySelectorAll("article *"))
+        if (![title, ...needed].some(one => one.contains(element) || element.contains(one)))
+            element.remove();
+}"""
+
+
 def scroll_to(page: Page, name: str) -> Locator:
     """Scroll to the static figure; gives the place of the interactive one, once it runs."""
     place = place_of(page, name)
+    place.evaluate(TAKE_THE_REST_AWAY)
     place.evaluate("place => document.getElementById(place.dataset.replaces).scrollIntoView()")
     expect(place).to_have_attribute("data-ready", "yes")
     return place

@@ -5,17 +5,17 @@ import random
 
 import pytest
 from checks import (
-    CONTRAST,
     PHONE,
     WEIGHT_LIMIT,
     accessibility,
-    accessibility_on_a_phone,
-    contrast,
+    contrast_of_kinds,
     images,
     links,
     mathematics,
     overflow,
     readable,
+    scrolling,
+    targets,
     theme_follows,
     visit,
     weight,
@@ -42,7 +42,7 @@ follow();
 DARK = """<style>html[data-theme=dark] :is(body, a) { background: #222; color: #eee }
 html[data-theme=dark] .c { color: #333 }</style>"""
 TINY = "style='font-size: 6px; padding: 0; border: 0'"
-SCROLLS = "<pre style='overflow: auto; width: 90px'>Text that is wider than its box</pre>"
+SCROLLS = f"<pre style='overflow: auto'>{'Text wider than a phone. ' * 4}</pre>"
 LONGER = FORMULA.format(shown=SHOWN.replace(">x<", ">softmax<"))
 PALE = f'{LONGER}<p style="color: #ccc">{LONGER}</p>'
 MANY = "<p>Black on white.</p>" * 9
@@ -76,6 +76,7 @@ def checks_in_browser(source):
         weight: lambda visited: weight(visited.responses),
         mathematics: lambda visited: mathematics(visited.page, source),
         readable: lambda visited: readable(visited.page),
+        targets: lambda visited: targets(visited.page),
         theme_follows: lambda visited: theme_follows(visited.page, "dark"),
     }
 
@@ -107,6 +108,7 @@ def test_a_good_page_passes(browser, write, tmp_path):
         (accessibility, "color-contrast", "", f"{MANY}<p>{PALE_GROUND}</p>"),
         (accessibility, "color-contrast", "", f"{MANY}<input value='pale' {PALE_INPUT}>"),
         (accessibility, "color-contrast", "", f"{MANY}<p style='color: #777'>{SMALL}</p>"),
+        (targets, "target-size", "", f"<button {TINY}>a</button><button {TINY}>b</button>"),
         (accessibility, "content-name", "", '<button aria-label="Other">Named</button>'),
         (weight, "a first view is", "", "<script>/*{heavy}*/</script>"),
         (mathematics, "raw LaTeX", "", r"<p>\(x\) and \frac{1}{2}</p>"),
@@ -134,37 +136,19 @@ def test_a_bad_page_is_found(browser, write, tmp_path, check, words, head, body)
     assert any(words in problem for problem in problems), problems
 
 
-@pytest.mark.parametrize(
-    ("words", "head", "body"),
-    [
-        ("target-size", "", f"<button {TINY}>a</button><button {TINY}>b</button>"),
-        ("scrollable-region", "", SCROLLS),
-    ],
-)
-def test_what_a_phone_shows_of_a_bad_article_is_found(browser, write, words, head, body):
-    with visit(browser, write(body, head), width=PHONE) as visited:
-        problems = accessibility_on_a_phone(visited.page)
-    assert any(words in problem for problem in problems), problems
-
-
-def test_pale_text_around_an_article_is_found(browser, write):
-    pale = "<style>nav a { color: #ccc }</style>"
-    with visit(browser, write(head=pale), width=PHONE) as visited:
-        for problems in (
-            accessibility_on_a_phone(visited.page),
-            contrast(visited.page, outside="article"),
-        ):
-            assert any(CONTRAST in problem for problem in problems)
-    with visit(browser, write("<p style='color: #ccc'>pale</p>")) as visited:
-        assert contrast(visited.page, outside="article") == []
-        assert contrast(visited.page) != []
+def test_what_scrolls_on_a_phone_only_is_found(browser, write):
+    with visit(browser, write(SCROLLS)) as visited:
+        assert scrolling(visited.page) == []
+        visited.page.set_viewport_size({"width": PHONE, "height": 800})
+        (problem,) = scrolling(visited.page)
+    assert "scrollable-region" in problem
 
 
 def test_a_colour_that_is_bad_in_the_dark_only_is_found(browser, write):
     with visit(browser, write('<p class="c">grey</p>', FOLLOWS + DARK)) as visited:
-        assert contrast(visited.page) == []
+        assert accessibility(visited.page) == []
         assert theme_follows(visited.page, "dark") == []
-        (problem,) = contrast(visited.page)
+        (problem,) = contrast_of_kinds(visited.page)
     assert "color-contrast" in problem
 
 

@@ -1,17 +1,21 @@
-"""Every page in both themes, in a wide window, then as narrow as a phone."""
+"""Every page: in a wide window, in both themes, and as narrow as a phone."""
 
 import pytest
 from checks import (
     PHONE,
     THIN_ENTRIES,
     accessibility,
-    accessibility_on_a_phone,
-    contrast,
+    contrast_of_kinds,
     overflow,
+    scrolling,
+    targets,
     theme_follows,
     visit,
     weight,
 )
+
+# One page of each kind: what surrounds the article is the same on all pages of a kind.
+KINDS = ("index.html", "search.html", "chapters/math/masks.html", "chapters/faq/errata.html")
 
 
 def test_page(browser, address, page_name):
@@ -20,19 +24,22 @@ def test_page(browser, address, page_name):
         problems = [*weight(visited.responses), *overflow(page), *theme_follows(page, "light")]
         problems += accessibility(page)
         page.evaluate(THIN_ENTRIES)
-        problems += theme_follows(page, "dark")
-        problems += [f"dark: {problem}" for problem in contrast(page)]
         page.set_viewport_size({"width": PHONE, "height": 800})
-        problems += [f"on a phone: {problem}" for problem in overflow(page)]
-        problems += [f"on a phone: {problem}" for problem in accessibility_on_a_phone(page)]
-        problems += theme_follows(page, "light")
-        problems += [f"on a phone: {problem}" for problem in contrast(page, outside="article")]
+        problems += [f"on a phone: {problem}" for problem in overflow(page) + scrolling(page)]
+        page.set_viewport_size({"width": 1280, "height": 800})
+        problems += theme_follows(page, "dark")
+        problems += [f"dark: {problem}" for problem in contrast_of_kinds(page)]
         problems += visited.problems
     assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("width", [1280, PHONE])
-def test_a_page_opened_in_the_dark_is_dark(browser, address, width):
-    with visit(browser, address + "index.html", scheme="dark", width=width) as visited:
-        assert visited.page.evaluate("document.documentElement.dataset.theme") == "dark"
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_of_page_in_both_themes_and_widths(browser, address, name, scheme, width):
+    with visit(browser, address + name, scheme=scheme, width=width) as visited:
+        visited.page.evaluate(THIN_ENTRIES)
+        assert visited.page.evaluate("document.documentElement.dataset.theme") == scheme
         assert accessibility(visited.page) == overflow(visited.page) == []
+        if visited.page.locator("article").count():
+            assert targets(visited.page) == []
