@@ -19,6 +19,7 @@ import platformdirs
 
 MOST_REMEMBERED = 20
 
+
 def printed_by(module_name: str) -> str:
     """What a module prints when a fresh process runs it as a program.
 
