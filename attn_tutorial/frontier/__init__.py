@@ -1,0 +1,1 @@
+"""What attention costs, and the methods that change it."""
