@@ -3,6 +3,7 @@
 nbval runs each notebook and compares each cell's outputs with the stored ones. This plugin
 
 - gives the kernels one thread, and a Matplotlib backend that refuses figures that cannot be read;
+- copies kernels from one process, where there are several (forked_kernels.py);
 - counts the cells, tells the exempt ones, and fails a run that compared nothing;
 - negates, before it runs a cell that proves an erratum, each of its assertions, and fails the cell
   unless each negated assertion was seen to fail (kernel/negated.py).
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 from nbval.plugin import IPyNbCell
 
+from notebooks import forked_kernels
 from tools import errata
 from tools.notebook import KERNEL_ENVIRONMENT
 
@@ -39,6 +41,12 @@ def kernel_environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(folders),
         "MPLBACKEND": "module://checked_figures",
     }
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    notebooks = {item.parent for item in session.items if isinstance(item, IPyNbCell)}
+    if forked_kernels.possible() and len(notebooks) >= forked_kernels.WORTH_IT:
+        forked_kernels.use()
 
 
 @pytest.hookimpl(wrapper=True)

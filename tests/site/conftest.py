@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import browser as browser_tools  # noqa: E402
+import interactive_figures  # noqa: E402
 import serve  # noqa: E402
 
 SITE = Path(os.environ.get("SITE", ROOT / "_build/html"))
@@ -57,6 +58,14 @@ def serve_folder():
 @pytest.fixture(scope="session")
 def address(site, serve_folder) -> str:
     return serve_folder(site)
+
+
+@pytest.fixture(scope="session")
+def figures(site, tmp_path_factory, serve_folder) -> str:
+    """The address of the interactive figures, each alone on its page."""
+    folder = tmp_path_factory.mktemp("figures")
+    interactive_figures.write_alone(site, folder)
+    return serve_folder(folder)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from checks import visit
+from checks import of_class, parsed, visit
+from lxml import html
 from playwright.sync_api import Browser, Locator, Page, expect
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "_ext/figures"
@@ -15,26 +16,43 @@ PAGES = {
     "softmax": "chapters/math/softmax.html",
     "masks": "chapters/math/masks.html",
 }
+TRANSLATOR = "chapters/code/transformer.html"
 
 
 def place_of(page: Page, name: str) -> Locator:
     return page.locator(f'[data-interactive="{name}"]')
 
 
-# Each change of a figure would lay out the whole chapter anew.
-TAKE_THE_REST_AWAY = """place => {
-    const needed = [place, document.getElementById(place.dataset.replaces)];
-    const title = document.querySelector("h1");
-    for (const element of document.querySelectorAll("article *"))
-        if (![title, ...needed].some(one => one.contains(element) || element.contains(one)))
-            element.remove();
-}"""
+def alone(source: str) -> str:
+    """A page without what its article holds beside the interactive figure, and its contents.
+
+    To load and lay out a whole chapter takes longer than what is tested. The figure stays below
+    the first view.
+    """
+    tree = parsed(source)
+    (place,) = tree.xpath("//article//*[@data-interactive]")
+    kept = [place, tree.get_element_by_id(place.get("data-replaces")), tree.find(".//h1")]
+    needed = {element for one in kept for element in (*one.iter(), *one.iterancestors())}
+    for element in tree.xpath(f"//article//* | //*[{of_class('bd-sidebar-secondary')}]"):
+        if element not in needed:
+            element.drop_tree()
+    kept[-1].addnext(html.fragment_fromstring('<div style="height: 3000px"></div>'))
+    return html.tostring(tree, encoding="unicode", doctype="<!DOCTYPE html>")
+
+
+def write_alone(site: Path, folder: Path) -> None:
+    """Into a folder: the pages of the interactive figures, each alone on its page."""
+    for part in ("_static", "_images"):
+        (folder / part).symlink_to(site.resolve() / part)
+    for name in [*PAGES.values(), TRANSLATOR]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        source = (site / name).read_text(encoding="utf8")
+        (folder / name).write_text(alone(source), encoding="utf8")
 
 
 def scroll_to(page: Page, name: str) -> Locator:
     """Scroll to the static figure; gives the place of the interactive one, once it runs."""
     place = place_of(page, name)
-    place.evaluate(TAKE_THE_REST_AWAY)
     place.evaluate("place => document.getElementById(place.dataset.replaces).scrollIntoView()")
     expect(place).to_have_attribute("data-ready", "yes")
     return place
@@ -42,7 +60,7 @@ def scroll_to(page: Page, name: str) -> Locator:
 
 @contextmanager
 def running(browser: Browser, address: str, name: str, broken=None, **options):
-    """The place of a figure that runs, alone or with one piece of one script broken.
+    """The place of a figure that runs, maybe with one piece of one script broken.
 
     ``broken`` is (script, right piece, wrong piece).
     """

@@ -52,8 +52,8 @@ def test_it_works_from_a_folder(browser, site, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_that_fails_leaves_the_static_one(browser, address, name):
-    with visit(browser, address + PAGES[name]) as visited:
+def test_a_figure_that_fails_leaves_the_static_one(browser, figures, name):
+    with visit(browser, figures + PAGES[name]) as visited:
         page = visited.page
         page.route(f"**/figures/{name}.js", lambda route: route.fulfill(body="nothing();"))
         place = place_of(page, name)
@@ -67,8 +67,8 @@ def test_a_figure_that_fails_leaves_the_static_one(browser, address, name):
 
 @pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_fits_and_is_accessible(browser, address, name, width):
-    with running(browser, address, name, width=width) as place:
+def test_it_fits_and_is_accessible(browser, figures, name, width):
+    with running(browser, figures, name, width=width) as place:
         for part in place.locator("summary").all():
             part.click()
         for box in place.get_by_role("checkbox").all():
@@ -127,9 +127,9 @@ def overlapping(place) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_control_is_reached_by_the_tab_key(browser, address, name):
+def test_every_control_is_reached_by_the_tab_key(browser, figures, name):
     """In the order of the page, and each shows that it has the focus."""
-    with running(browser, address, name) as place:
+    with running(browser, figures, name) as place:
         controls = place.locator(
             ":is(button, select, input, summary, [tabindex]):not(:disabled):visible"
         ).all()

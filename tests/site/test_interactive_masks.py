@@ -176,14 +176,14 @@ def sentences(place):
 
 
 @pytest.mark.parametrize("drive", [by_mouse, by_keyboard, combined, sentences])
-def test_like_the_package(browser, address, drive):
-    with running(browser, address, "masks") as place:
+def test_like_the_package(browser, figures, drive):
+    with running(browser, figures, "masks") as place:
         drive(place)
 
 
-def test_on_a_narrow_screen(browser, address):
+def test_on_a_narrow_screen(browser, figures):
     """A long sentence scrolls in its box, and does not widen the page."""
-    with running(browser, address, "masks", width=375) as place:
+    with running(browser, figures, "masks", width=375) as place:
         by_mouse(place)
         field(place, "Sentence, of 2 to 12 words").fill("extraordinarily " * 12)
         page = place.page
@@ -195,8 +195,8 @@ def test_on_a_narrow_screen(browser, address):
         page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
 
 
-def test_markup_in_a_sentence_is_text(browser, address):
-    with running(browser, address, "masks") as place:
+def test_markup_in_a_sentence_is_text(browser, figures):
+    with running(browser, figures, "masks") as place:
         words = ["<b>bold</b>", "<img/src=x>", "&lt;"]
         field(place, "Sentence, of 2 to 12 words").fill(" ".join(words))
         compare(place, words)
@@ -270,10 +270,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("mistake", BROKEN)
-def test_mistakes_are_found(browser, address, mistake):
+def test_mistakes_are_found(browser, figures, mistake):
     drive, *broken = BROKEN[mistake]
     with (
         pytest.raises(AssertionError),
-        running(browser, address, "masks", broken=broken) as place,
+        running(browser, figures, "masks", broken=broken) as place,
     ):
         drive(place)

@@ -134,13 +134,13 @@ def at_random(place, seed=0):
 
 
 @pytest.mark.parametrize("drive", [by_keyboard, by_mouse, shifted, at_random])
-def test_like_the_package(browser, address, drive):
-    with running(browser, address, "softmax") as place:
+def test_like_the_package(browser, figures, drive):
+    with running(browser, figures, "softmax") as place:
         drive(place)
 
 
-def test_on_a_narrow_screen(browser, address):
-    with running(browser, address, "softmax", width=375) as place:
+def test_on_a_narrow_screen(browser, figures):
+    with running(browser, figures, "softmax", width=375) as place:
         by_mouse(place)
 
 
@@ -174,10 +174,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("mistake", BROKEN)
-def test_mistakes_are_found(browser, address, mistake):
+def test_mistakes_are_found(browser, figures, mistake):
     drive, *broken = BROKEN[mistake]
     with (
         pytest.raises(AssertionError),
-        running(browser, address, "softmax", broken=broken) as place,
+        running(browser, figures, "softmax", broken=broken) as place,
     ):
         drive(place)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import interactive_figures
 import numpy as np
 import pytest
 import torch
 from checks import accessibility, overflow, visit
-from interactive_figures import break_script, scroll_to
+from interactive_figures import TRANSLATOR, break_script, scroll_to
 from playwright.sync_api import expect
 
 from attn_tutorial import causal_mask
@@ -18,7 +17,6 @@ from attn_tutorial.models import greedy_decode
 from tools.experiments import export_translator
 from tools.experiments import transformer_dates as dates
 
-PAGE = "chapters/code/transformer.html"
 PLACE = "[data-interactive=translator]"
 STATIC = "#fig-tr-cross-attention img"
 SCRIPTS = ("attention.js", "controls.js", "transformer.js", "translator_model.js", "translator.js")
@@ -139,8 +137,8 @@ def test_the_comparison_compares_what_differs(reference):
         assert np.abs(here[name] - there[name]).max() > 1000 * TOLERANCE
 
 
-def test_every_number_of_every_step(browser, address, reference):
-    with visit(browser, address + PAGE) as visited:
+def test_every_number_of_every_step(browser, figures, reference):
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         reach(page)
         for text in TEXTS:
@@ -153,11 +151,11 @@ def test_every_number_of_every_step(browser, address, reference):
         assert not visited.problems
 
 
-def test_writes_what_greedy_decoding_writes(browser, address, reference):
+def test_writes_what_greedy_decoding_writes(browser, figures, reference):
     rng = np.random.default_rng(0)
     pairs = dates.split(dates.SEEDS[0])["test"]
     texts = [pairs[i][0] for i in rng.choice(len(pairs), size=8, replace=False)]
-    with visit(browser, address + PAGE) as visited:
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         reach(page)
         for text in [*texts, *TEXTS]:
@@ -171,11 +169,11 @@ def test_writes_what_greedy_decoding_writes(browser, address, reference):
             assert ("Broken off" in page.locator(f"{PLACE} .status").inner_text()) != ended
 
 
-def test_several_tokens_at_once_equal_steps(browser, address, reference):
+def test_several_tokens_at_once_equal_steps(browser, figures, reference):
     """With more than one new token the causal mask has something to hide."""
     tokens = [dates.BEGIN, *reference.translation(LONG)[:-1]]
     wanted = reference.numbers(LONG, tokens)
-    with visit(browser, address + PAGE) as visited:
+    with visit(browser, figures + TRANSLATOR) as visited:
         reach(visited.page)
         found = visited.page.evaluate(
             """([source, tokens]) => {
@@ -294,25 +292,9 @@ BROKEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def bare_page(site, tmp_path_factory, serve_folder) -> str:
-    """The address of a page that holds the figure, below the first view, and nothing else."""
-    folder = tmp_path_factory.mktemp("bare")
-    shutil.copytree(site / "_static/figures", folder / "figures")
-    page = (site / PAGE).read_text(encoding="utf8")
-    place = re.search(r'<div class="interactive" [^>]*>', page)[0]
-    (folder / "index.html").write_text(
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,">'
-        '<div style="height: 3000px"></div><figure id="fig-tr-cross-attention"><img></figure>'
-        f'{place}<div class="stage"></div></div><script src="figures/loader.js"></script>',
-        encoding="utf8",
-    )
-    return serve_folder(folder) + "index.html"
-
-
-def numbers_with(browser, page_address: str, reference: Reference, broken=None) -> dict:
+def numbers_with(browser, figures: str, reference: Reference, broken=None) -> dict:
     """The differences after a few steps, with a script broken: (script, right, wrong)."""
-    with visit(browser, page_address) as visited:
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         if broken is not None:
             break_script(page, *broken)
@@ -322,14 +304,14 @@ def numbers_with(browser, page_address: str, reference: Reference, broken=None) 
         return differences(reference, values(page))
 
 
-def test_the_bare_page_has_no_mistake(browser, bare_page, reference):
-    assert max(numbers_with(browser, bare_page, reference).values()) < TOLERANCE
+def test_the_figure_has_no_mistake(browser, figures, reference):
+    assert max(numbers_with(browser, figures, reference).values()) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_mistake_is_caught(browser, bare_page, reference, name):
+def test_a_mistake_is_caught(browser, figures, reference, name):
     *broken, affected = BROKEN[name]
-    found = numbers_with(browser, bare_page, reference, broken)
+    found = numbers_with(browser, figures, reference, broken)
     for kind in affected:
         assert found[kind] > 100 * TOLERANCE, (kind, found)
 
@@ -375,8 +357,8 @@ def check_drawn(page, shown: dict) -> None:
         np.testing.assert_allclose(np.transpose(table), weights, atol=0.00051)
 
 
-def test_by_mouse(browser, address, reference):
-    with visit(browser, address + PAGE) as visited:
+def test_by_mouse(browser, figures, reference):
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         reach(page)
         page.get_by_text("All weights of this step in numbers").click()
@@ -416,8 +398,8 @@ def test_by_mouse(browser, address, reference):
         assert not visited.problems
 
 
-def test_by_keyboard(browser, address, reference):
-    with visit(browser, address + PAGE) as visited:
+def test_by_keyboard(browser, figures, reference):
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         reach(page)
         text = page.get_by_label("Text to translate")
@@ -473,9 +455,9 @@ def test_by_keyboard(browser, address, reference):
         assert not visited.problems
 
 
-def test_another_character_than_the_likeliest(browser, address, reference):
+def test_another_character_than_the_likeliest(browser, figures, reference):
     """What was written before it stays, what came after it is given up, and the model goes on."""
-    with visit(browser, address + PAGE) as visited:
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         reach(page)
         button(page, "Write to the end").click()
@@ -500,8 +482,8 @@ def test_another_character_than_the_likeliest(browser, address, reference):
         ("Saturday, May 14, 2039 " * 3, "has 64 positions"),
     ],
 )
-def test_a_bad_text_is_refused_in_words(browser, address, text, message):
-    with visit(browser, address + PAGE) as visited:
+def test_a_bad_text_is_refused_in_words(browser, figures, text, message):
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         reach(page)
         type_source(page, text)
@@ -516,10 +498,10 @@ def test_a_bad_text_is_refused_in_words(browser, address, text, message):
         assert not visited.problems
 
 
-def test_the_truth_is_that_of_the_data(browser, address):
+def test_the_truth_is_that_of_the_data(browser, figures):
     """For held-out dates the page knows the right translation, and says which are wrong."""
     pairs = dates.split(dates.SEEDS[0])["test"][:16]
-    with visit(browser, address + PAGE) as visited:
+    with visit(browser, figures + TRANSLATOR) as visited:
         page = visited.page
         reach(page)
         seen = set()
@@ -541,9 +523,9 @@ def test_the_truth_is_that_of_the_data(browser, address):
         expect(page.locator(f"{PLACE} .status")).to_contain_text("nothing right to write")
 
 
-def test_the_note_says_what_was_measured(browser, address):
+def test_the_note_says_what_was_measured(browser, figures):
     accuracy = STORED["accuracy"]
-    with visit(browser, address + PAGE) as visited:
+    with visit(browser, figures + TRANSLATOR) as visited:
         reach(visited.page)
         expect(visited.page.locator(f"{PLACE} .note")).to_contain_text(
             f"translates {accuracy['right, held out']} of {accuracy['dates']} dates of held-out "
@@ -553,8 +535,8 @@ def test_the_note_says_what_was_measured(browser, address):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 375])
-def test_accessible_and_no_wider_than_the_window(browser, address, width, scheme):
-    with visit(browser, address + PAGE, width=width, scheme=scheme) as visited:
+def test_accessible_and_no_wider_than_the_window(browser, figures, width, scheme):
+    with visit(browser, figures + TRANSLATOR, width=width, scheme=scheme) as visited:
         page = visited.page
         reach(page)
         type_source(page, LONG)
@@ -581,7 +563,7 @@ def test_accessible_and_no_wider_than_the_window(browser, address, width, scheme
 
 
 def test_loads_when_reached(browser, address):
-    with visit(browser, address + PAGE) as visited:
+    with visit(browser, address + TRANSLATOR) as visited:
         page = visited.page
 
         def loaded():
@@ -600,13 +582,13 @@ def test_loads_when_reached(browser, address):
 
 
 def test_without_scripts_the_static_figure_shows(browser, address):
-    with visit(browser, address + PAGE, scripts=False) as visited:
+    with visit(browser, address + TRANSLATOR, scripts=False) as visited:
         expect(visited.page.locator(STATIC)).to_be_visible()
         expect(visited.page.locator(PLACE)).to_be_hidden()
 
 
 def test_from_a_folder(browser, site, reference):
-    with visit(browser, (site / PAGE).resolve().as_uri()) as visited:
+    with visit(browser, (site / TRANSLATOR).resolve().as_uri()) as visited:
         page = visited.page
         reach(page)
         button(page, "Write to the end").click()

@@ -132,30 +132,30 @@ def typed(place, seed=0):
         compare(place, points, queries=2)
 
 
-def test_by_mouse(browser, address):
-    with running(browser, address, "vectors") as place:
+def test_by_mouse(browser, figures):
+    with running(browser, figures, "vectors") as place:
         by_mouse(place)
 
 
-def test_by_mouse_on_a_narrow_screen(browser, address):
-    with running(browser, address, "vectors", width=375) as place:
+def test_by_mouse_on_a_narrow_screen(browser, figures):
+    with running(browser, figures, "vectors", width=375) as place:
         by_mouse(place)
 
 
-def test_by_keyboard(browser, address):
-    with running(browser, address, "vectors") as place:
+def test_by_keyboard(browser, figures):
+    with running(browser, figures, "vectors") as place:
         by_keyboard(place)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_typed(browser, address, seed):
-    with running(browser, address, "vectors") as place:
+def test_typed(browser, figures, seed):
+    with running(browser, figures, "vectors") as place:
         typed(place, seed)
 
 
-def test_by_touch(browser, address):
+def test_by_touch(browser, figures):
     """A finger on a handle moves it, and does not scroll the page."""
-    with running(browser, address, "vectors", width=375) as place:
+    with running(browser, figures, "vectors", width=375) as place:
         place.locator("svg.plane").scroll_into_view_if_needed()
         page = place.page
         scrolled = page.evaluate("scrollY")
@@ -175,8 +175,8 @@ def test_by_touch(browser, address):
         assert page.evaluate("scrollY") == scrolled
 
 
-def test_the_summary_waits_for_a_pause(browser, address):
-    with running(browser, address, "vectors") as place:
+def test_the_summary_waits_for_a_pause(browser, figures):
+    with running(browser, figures, "vectors") as place:
         status = place.get_by_role("status")
         expect(status).to_be_empty()
         handle(place, "q1").focus()
@@ -210,10 +210,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("mistake", BROKEN)
-def test_mistakes_are_found(browser, address, mistake):
+def test_mistakes_are_found(browser, figures, mistake):
     drive, *broken = BROKEN[mistake]
     with (
         pytest.raises(AssertionError),
-        running(browser, address, "vectors", broken=broken) as place,
+        running(browser, figures, "vectors", broken=broken) as place,
     ):
         drive(place)

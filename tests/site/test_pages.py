@@ -1,4 +1,4 @@
-"""Every page: in a wide window, in both themes, and as narrow as a phone."""
+"""Every page: in a wide window, in both themes, as narrow as a phone; some without scripts."""
 
 import pytest
 from checks import (
@@ -6,7 +6,10 @@ from checks import (
     THIN_ENTRIES,
     accessibility,
     contrast_of_kinds,
+    images,
+    mathematics,
     overflow,
+    readable,
     scrolling,
     targets,
     theme_follows,
@@ -18,10 +21,14 @@ from checks import (
 KINDS = ("index.html", "search.html", "chapters/math/masks.html", "chapters/faq/errata.html")
 
 
-def test_page(browser, address, page_name):
+def test_page(browser, site, address, page_name):
+    source = (site / page_name).read_text(encoding="utf8")
     with visit(browser, address + page_name) as visited:
         page = visited.page
         problems = [*weight(visited.responses), *overflow(page), *theme_follows(page, "light")]
+        problems += images(source) + mathematics(page, source)
+        if page_name != "search.html":
+            problems += readable(page)
         problems += accessibility(page)
         page.evaluate(THIN_ENTRIES)
         page.set_viewport_size({"width": PHONE, "height": 800})
@@ -43,3 +50,15 @@ def test_each_kind_of_page_in_both_themes_and_widths(browser, address, name, sch
         assert accessibility(visited.page) == overflow(visited.page) == []
         if visited.page.locator("article").count():
             assert targets(visited.page) == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_of_page_without_scripts(browser, site, address, name):
+    """On a phone. The formulas are typeset when the site is built, so one page stands for all."""
+    source = (site / name).read_text(encoding="utf8")
+    with visit(browser, address + name, width=PHONE, scripts=False) as visited:
+        problems = [*visited.problems, *overflow(visited.page)]
+        problems += mathematics(visited.page, source)
+        if name != "search.html":  # which says that it needs scripts
+            problems += readable(visited.page)
+    assert not problems, "\n".join(problems)

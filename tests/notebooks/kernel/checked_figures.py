@@ -138,11 +138,15 @@ def near_pairs(boxes: list[Path]) -> np.ndarray:
 
 
 def use_in_kernel() -> None:
-    """What the inline backend does when it is loaded under its own name."""
+    """What the inline backend does when it is loaded under its own name, but no images.
+
+    Pixels are not compared, and each figure has been drawn already to be checked.
+    """
     kernel = get_ipython()
     if kernel is not None:
         matplotlib.interactive(True)
         backend_inline.configure_inline_support(kernel, "inline")
+        backend_inline.set_matplotlib_formats()
 
 
 use_in_kernel()
