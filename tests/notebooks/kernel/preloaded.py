@@ -3,6 +3,8 @@
 Only packages whose import does nothing else. (`matplotlib.pyplot` looks for IPython.)
 """
 
+# ruff: noqa: F401
+
 import sys
 
 import ipykernel.kernelapp
@@ -19,6 +21,6 @@ import sklearn.linear_model
 import sklearn.model_selection
 import torch
 
-import attn_tutorial  # noqa: F401
+import attn_tutorial
 
 PATH = [folder for folder in sys.path if folder]
