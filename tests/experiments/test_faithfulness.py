@@ -42,22 +42,19 @@ def test_everything_is_stored():
         assert len(runs) == len(experiment.ADVERSARY_SEEDS)
 
 
-def test_a_measurement_is_the_stored_one(folder, vocabulary_and_parts):
+def test_a_short_run_gives_the_stored_numbers(folder, vocabulary_and_parts):
     """Trained anew: another processor rounds otherwise, and training lets that grow."""
     vocabulary, parts = vocabulary_and_parts
-    model = experiment.trained(folder, ALONE, 0)
-    descriptions = experiment.chosen_descriptions(parts["test"].tokens, experiment.SHORT)
-    measured = experiment.faithfulness(model, descriptions, replacement=UNKNOWN, seed=0)
-    stored = STORED["models"][ALONE][0]
-    assert measured.keys() == stored["short"].keys()
-    for method, numbers in stored["short"].items():
+    found, stored = experiment.short_run(folder, parts, vocabulary), STORED["short run"]
+    assert found["faithfulness"].keys() == stored["faithfulness"].keys()
+    for method, numbers in stored["faithfulness"].items():
         for key, number in numbers.items():
-            np.testing.assert_allclose(measured[method][key], number, atol=0.05)
-    signs = experiment.weight_on_signs(model, descriptions, vocabulary)
-    assert 0 < signs["pooling"] < signs["share of the words"] < 1
-    free = experiment.free_weights(model, descriptions)
-    assert free["output moved at most"] <= experiment.EPSILON + 1e-4
-    assert free["kind kept"] > 0.9
+            np.testing.assert_allclose(found["faithfulness"][method][key], number, atol=0.05)
+    for name in ("signs", "free weights"):
+        assert found[name].keys() == stored[name].keys()
+        for key, number in stored[name].items():
+            np.testing.assert_allclose(found[name][key], number, atol=0.05)
+    assert found["free weights"]["output moved at most"] <= experiment.EPSILON + 1e-4
 
 
 def test_an_encoder_adds_its_methods():
