@@ -7,7 +7,7 @@ yields the problems in words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from notebooks.house_rules import holds_assertion, is_exempt
+from tools.concordance import Target
 from tools.errata import Entry, Proof
 
 Problems = Iterator[str]
@@ -52,6 +53,21 @@ def cell_problem(proof: Proof, root: Path) -> str | None:
 @cache
 def read_notebook(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
+
+
+def target_problems(targets: Iterable[tuple[str, Target]], root: Path) -> Problems:
+    """Each page that something names is in the book, and each cell is one of its code cells."""
+    pages = (root / "_toc.yml").read_text(encoding="utf8")
+    for name, target in targets:
+        path = root / target.path
+        if not path.is_file():
+            yield f"{name}: there is no page {target.path}"
+        elif f"file: {target.docname}\n" not in pages + "\n":
+            yield f"{name}: {target.path} is not in _toc.yml"
+        elif target.cell:
+            cells = {cell.id for cell in read_notebook(path).cells if cell.cell_type == "code"}
+            if target.cell not in cells:
+                yield f"{name}: {target.path} has no code cell {target.cell}"
 
 
 def source_problems(entries: list[Entry], keys: set[str]) -> Problems:

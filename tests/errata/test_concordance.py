@@ -17,22 +17,9 @@ def lines():
     return concordance.load(PATH)
 
 
-def target_problems(lines, root: Path):
-    """Each page that treats a line is in the book, and each cell is one of its code cells."""
-    pages = (root / "_toc.yml").read_text(encoding="utf8")
-    for line in lines:
-        for target in line.treated:
-            path = root / target.path
-            if not path.is_file():
-                yield f"{line.id}: there is no page {target.path}"
-            elif f"file: {target.docname}\n" not in pages + "\n":
-                yield f"{line.id}: {target.path} is not in _toc.yml"
-            elif target.cell:
-                cells = {
-                    cell.id for cell in ledger.read_notebook(path).cells if cell.cell_type == "code"
-                }
-                if target.cell not in cells:
-                    yield f"{line.id}: {target.path} has no code cell {target.cell}"
+def targets(lines):
+    """Each line's id with each of the places that treat it."""
+    return [(line.id, target) for line in lines for target in line.treated]
 
 
 def debt_problems(lines, root: Path):
@@ -43,7 +30,7 @@ def debt_problems(lines, root: Path):
 
 
 def test_every_target_is_there(lines):
-    assert_none(target_problems(lines, ROOT))
+    assert_none(ledger.target_problems(targets(lines), ROOT))
 
 
 def test_what_is_owed_is_owed_by_a_part_to_come(lines):
@@ -113,7 +100,7 @@ def test_malformed_concordance_is_refused(tmp_path, name):
 )
 def test_missing_target_is_told(tmp_path, target, problem):
     lines = load(tmp_path, with_first(treated=[target]))
-    found = list(target_problems(lines, ROOT))
+    found = list(ledger.target_problems(targets(lines), ROOT))
     assert len(found) == 1
     assert problem in found[0]
 
@@ -123,7 +110,7 @@ def test_page_outside_the_book_is_told(tmp_path):
     (tmp_path / "chapters" / "draft.md").write_text("# Draft\n", encoding="utf8")
     (tmp_path / "_toc.yml").write_text("root: index\n", encoding="utf8")
     line = load(tmp_path, with_first(treated=["chapters/draft.md"]))[0]
-    assert list(target_problems([line], tmp_path)) == [
+    assert list(ledger.target_problems(targets([line]), tmp_path)) == [
         "000-01: chapters/draft.md is not in _toc.yml"
     ]
 

@@ -127,7 +127,7 @@ THIN = f"""() => {{
     }}
     for (const formula of document.querySelectorAll(".katex-html"))
         if (!isNew(`${{ground(formula)}} ${{getComputedStyle(formula).color}}`))
-            formula.textContent = "x";
+            (formula.closest(".katex") ?? formula).textContent = "x";
 }}"""
 
 # The same holds for contrast, which takes longer than all of axe's other rules together: one text
