@@ -39,6 +39,8 @@ class FromGlossary(SphinxDirective):
 
     def title(self, path: str) -> str:
         """A chapter's title, which the link to one of its cells shows."""
+        if not (Path(self.env.srcdir) / path).is_file():
+            return path  # the link will be told to lead nowhere
         source = (Path(self.env.srcdir) / path).read_text(encoding="utf8")
         if path.endswith(".ipynb"):
             source = "".join(json.loads(source)["cells"][0]["source"])
