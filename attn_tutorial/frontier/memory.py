@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 
 import torch
-from torch.utils._pytree import tree_leaves
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -13,7 +13,8 @@ class Memory(TorchDispatchMode):
     """Counts the bytes of tensors that are made within it, and may set them a limit.
 
     What counts are the storages that live at the same time, views once. What a kernel needs for
-    itself, and what was there before, does not count.
+    itself, and what was there before, does not count. Tensors on the device "meta" count as if they
+    held numbers, so that a computation can be measured without being done.
 
     Parameters
     ----------
@@ -40,16 +41,16 @@ class Memory(TorchDispatchMode):
         self._known: dict[int, int] = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        before = {_place(leaf) for leaf in tree_leaves((args, kwargs)) if _is_tensor(leaf)}
+        before = {_place(tensor) for tensor in _tensors((args, kwargs))}
         result = function(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if _is_tensor(leaf) and _place(leaf) not in before:
-                self._count(leaf.untyped_storage())
+        for tensor in _tensors(result):
+            if _place(tensor) not in before:
+                self._count(tensor.untyped_storage())
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         place = storage._cdata
-        if place in self._known or storage.nbytes() == 0:
+        if place in self._known:
             return
         self._known[place] = storage.nbytes()
         self.living += storage.nbytes()
@@ -64,8 +65,14 @@ class Memory(TorchDispatchMode):
         self.living -= self._known.pop(place, 0)
 
 
-def _is_tensor(leaf: object) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided
+def _tensors(nested: object) -> Iterator[torch.Tensor]:
+    """The tensors in arguments or results; sparse ones have no storage of their own."""
+    if isinstance(nested, torch.Tensor):
+        if nested.layout == torch.strided:
+            yield nested
+    elif isinstance(nested, list | tuple | dict):
+        for part in nested.values() if isinstance(nested, dict) else nested:
+            yield from _tensors(part)
 
 
 def _place(tensor: torch.Tensor) -> int:

@@ -1,0 +1,1 @@
+"""Attention that decides for itself how many keys it takes: sparse, shortened, scaled, or none."""
