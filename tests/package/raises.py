@@ -10,23 +10,27 @@ PACKAGE = Path(attn_tutorial.__file__).parent
 
 
 def unreached(modules: Iterable[str], calls: Iterable[Callable[[], object]]) -> set[str]:
-    """The raise statements of some modules that none of these failing calls ends in."""
+    """The raise statements of some modules that none of these failing calls ends in.
+
+    A module is named by its path in the package, such as "core" or "frontier/memory".
+    """
+    files = [(PACKAGE / f"{module}.py").resolve() for module in modules]
     written = {
-        (f"{module}.py", node.lineno, node.end_lineno)
-        for module in modules
-        for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf8")))
+        (file, node.lineno, node.end_lineno)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
         if isinstance(node, ast.Raise)
     }
     assert written, f"no raise statement in {modules}"
     reached = {place for call in calls for place in _places(call)}
     return {
-        f"{name}:{first}"
-        for name, first, last in written
-        if not any(name == file and first <= line <= last for file, line in reached)
+        f"{file.name}:{first}"
+        for file, first, last in written
+        if not any(file == place and first <= line <= last for place, line in reached)
     }
 
 
-def _places(call: Callable[[], object]) -> set[tuple[str, int]]:
+def _places(call: Callable[[], object]) -> set[tuple[Path, int]]:
     """The files and lines that the error of a call came through."""
     try:
         call()
@@ -34,7 +38,7 @@ def _places(call: Callable[[], object]) -> set[tuple[str, int]]:
         places, traceback = set(), error.__traceback__
         while traceback is not None:
             code = traceback.tb_frame.f_code
-            places.add((Path(code.co_filename).name, traceback.tb_lineno))
+            places.add((Path(code.co_filename).resolve(), traceback.tb_lineno))
             traceback = traceback.tb_next
         return places
     raise AssertionError("the call raised nothing")

@@ -81,7 +81,8 @@ def merged(modules: Iterable[ModuleType], broken: dict[str, tuple[ModuleType, st
         for module in modules:
             public = {key: value for key, value in vars(module).items() if key[0] != "_"}
             if name is not None and module is broken[name][0]:
-                public |= {key: vars(mutant(*broken[name]))[key] for key in public}
+                wrong = vars(mutant(*broken[name]))
+                public |= {key: wrong[key] for key in public}
                 # What a later module imported from the right one does not count.
                 own = {key: public[key] for key in public if _is_of(module, key)}
             found |= public
