@@ -1,4 +1,6 @@
-"""Every notebook cell gets an anchor, made from its id: ``cell-pearson-weights-are-uniform``.
+"""Every code cell, and every cell that begins with a heading, gets an anchor from its id.
+
+The cell ``pearson-weights-are-uniform`` gets ``cell-pearson-weights-are-uniform``.
 
 A link to a cell is an ordinary MyST link, on the same page ``[text](#cell-<id>)`` and from another
 ``[text](../math/correlation.ipynb#cell-<id>)`` (or ``/chapters/math/…``, from the book's root). A
@@ -13,6 +15,10 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
+# So MyST-NB numbers the lines of the first cell: 10002, 10003 and so on.
+LINES_A_CELL = 10_000
+FIRST_LINE = 2
+
 
 def anchor(cell_id: str) -> str:
     return f"cell-{cell_id}"
@@ -23,6 +29,16 @@ def code_cells(document: nodes.document) -> list[nodes.container]:
     return [
         node for node in document.findall(nodes.container) if node.get("nb_element") == "cell_code"
     ]
+
+
+def first_headings(document: nodes.document) -> dict[int, nodes.section]:
+    """The section with which a cell begins, by the cell's place in the notebook."""
+    found: dict[int, nodes.section] = {}
+    for node in document.findall(nodes.section):
+        index, line = divmod(node.line or 0, LINES_A_CELL)
+        if index and line <= FIRST_LINE:
+            found.setdefault(index - 1, node)
+    return found
 
 
 class AnchorCells(SphinxTransform):
@@ -39,11 +55,15 @@ class AnchorCells(SphinxTransform):
             cell_id = notebook["cells"][node["cell_index"]].get("id")
             if cell_id:
                 node["cell_id"] = cell_id
-                node["ids"].append(anchor(cell_id))
+                self.make_known(anchor(cell_id), node)
+        for index, node in first_headings(self.document).items():
+            cell_id = notebook["cells"][index].get("id")
+            if cell_id:
                 self.make_known(anchor(cell_id), node)
 
-    def make_known(self, name: str, node: nodes.container) -> None:
-        """Enter the anchor where MyST keeps the anchors of headings."""
+    def make_known(self, name: str, node: nodes.Element) -> None:
+        """Give the node the anchor, and enter it where MyST keeps those of headings."""
+        node["ids"].append(name)
         if not hasattr(self.document, "myst_slugs"):
             self.document.myst_slugs = {}
         entry = (node.line, name, name)

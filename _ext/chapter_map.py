@@ -56,8 +56,8 @@ class ChapterMap(FromMap):
             rows = [self.row(name, found.needs[name]) for name in names if name in found.needs]
             head = [
                 f"**{part['caption']}**\n",
-                "| chapter | needs | minutes to read | exercises |",
-                "|---|---|---|---|",
+                "| chapter | needs | minutes |",
+                "|---|---|---|",
             ]
             tables.append("\n".join([*head, *rows]))
         return "\n\n".join(tables) + "\n"
@@ -65,7 +65,7 @@ class ChapterMap(FromMap):
     def row(self, name: str, needs: tuple[str, ...]) -> str:
         found = self.minutes(name)
         needed = ", ".join(map(link, needs)) or "–"
-        return f"| {link(name)} | {needed} | {found.reading} | {found.exercises} |"
+        return f"| {link(name)} | {needed} | {found.reading} + {found.exercises} |"
 
 
 class Ways(FromMap):
