@@ -2,13 +2,12 @@
 
 ``{terms}`` shows every term with its Chinese equivalent, its definition and a link to what shows
 it; a chapter links to one with ``{term}`softmax` ``. ``{document-words}`` is a table of what the
-documents call these things. Setting: ``glossary``, the YAML file.
+documents call these things. The terms are also written into the site as flash cards. Setting:
+``glossary``, the YAML file.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 from docutils import nodes
@@ -16,9 +15,12 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from _ext.cells import anchor as cell_anchor
-from tools.glossary import Term, load
+from tools import flash_cards
+from tools.glossary import Term, load, titles
 
 logger = logging.getLogger(__name__)
+
+FLASH_CARDS = "flash_cards.apkg"
 
 
 class FromGlossary(SphinxDirective):
@@ -32,19 +34,11 @@ class FromGlossary(SphinxDirective):
         except ValueError as error:
             logger.warning("%s", error, location=self.get_location(), type="glossary")
             return []
+        self.titles = titles(terms, Path(self.env.srcdir))
         return self.parse_text_to_nodes(self.text(terms))
 
     def text(self, terms: list[Term]) -> str:
         raise NotImplementedError
-
-    def title(self, path: str) -> str:
-        """A chapter's title, which the link to one of its cells shows."""
-        if not (Path(self.env.srcdir) / path).is_file():
-            return path  # the link will be told to lead nowhere
-        source = (Path(self.env.srcdir) / path).read_text(encoding="utf8")
-        if path.endswith(".ipynb"):
-            source = "".join(json.loads(source)["cells"][0]["source"])
-        return re.search(r"^# (.+)$", source, flags=re.MULTILINE)[1]
 
 
 class Terms(FromGlossary):
@@ -57,7 +51,7 @@ class Terms(FromGlossary):
     def entry(self, term: Term) -> str:
         names = f"**{term.chinese}**" + (f"; also {term.also}" if term.also else "")
         path, cell = term.shown.path, term.shown.cell
-        link = f"[{self.title(path)}](/{path}{f'#{cell_anchor(cell)}' if cell else ''})"
+        link = f"[{self.titles[path]}](/{path}{f'#{cell_anchor(cell)}' if cell else ''})"
         return f"{term.term}\n  {names}. {term.says} → {link}"
 
 
@@ -76,7 +70,16 @@ class DocumentWords(FromGlossary):
         return "\n".join(lines) + "\n"
 
 
+def write_flash_cards(app, exception) -> None:
+    """Put the deck beside the landing page."""
+    if exception is None and app.builder.name == "html":
+        root = Path(app.srcdir)
+        terms = load(root / app.config.glossary)
+        flash_cards.write(terms, titles(terms, root), Path(app.outdir) / FLASH_CARDS)
+
+
 def setup(app):
+    app.connect("build-finished", write_flash_cards)
     app.add_config_value("glossary", "chapters/faq/glossary.yml", "env", str)
     app.add_directive("terms", Terms)
     app.add_directive("document-words", DocumentWords)

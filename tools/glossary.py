@@ -12,7 +12,9 @@ An entry of the YAML file has
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,3 +112,18 @@ def build(raw: dict) -> Term:
         also=raw.get("also"),
         documents=tuple(Words(**one) for one in raw.get("documents") or ()),
     )
+
+
+def titles(terms: Iterable[Term], root: Path) -> dict[str, str]:
+    """The title of each page that shows a term; of one that is not there, its path."""
+    return {path: title(root / path) or path for path in {term.shown.path for term in terms}}
+
+
+def title(path: Path) -> str | None:
+    """The first heading of a page."""
+    if not path.is_file():
+        return None
+    source = path.read_text(encoding="utf8")
+    if path.suffix == ".ipynb":
+        source = "".join(json.loads(source)["cells"][0]["source"])
+    return re.search(r"^# (.+)$", source, flags=re.MULTILINE)[1]
