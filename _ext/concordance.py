@@ -19,9 +19,7 @@ from tools.concordance import Line, documents, load
 logger = logging.getLogger(__name__)
 
 PART_NAMES = {
-    "frontier": "the part on challenges and trends",
     "people": "the chapter on people's attention and learning",
-    "questions": "the chapter of questions and answers",
 }
 
 

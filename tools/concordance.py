@@ -50,9 +50,7 @@ SHOWN_BY_A_CELL = {"code", "example", "formula", "output", "step"}
 
 # The parts that are still to come. While one owes anything, its page or folder must not be there.
 PARTS = {
-    "frontier": "chapters/frontier",
     "people": "chapters/background/people.ipynb",
-    "questions": "chapters/faq/questions.ipynb",
 }
 
 LINE = re.compile(r"(00[0-4]|X)-(\d\d)")

@@ -70,7 +70,7 @@ def test_complete_machine_gets_nothing(machine):
 
 def test_bare_machine_gets_browser_and_fonts(machine):
     assert machine.run().returncode == 0
-    wanted = {"chromium", "fontconfig", "fonts-dejavu-core", "fonts-wqy-zenhei"}
+    wanted = {"chromium-headless-shell", "fontconfig", "fonts-dejavu-core", "fonts-wqy-zenhei"}
     assert set(machine.installed()) == wanted
     assert machine.calls.read_text().count("apt-get update") == 1
 
@@ -79,7 +79,15 @@ def test_browser_that_does_not_start_is_none(machine):
     complete(machine)
     machine.add("chromium", "exit 1")
     assert machine.run().returncode == 0
-    assert machine.installed() == ["chromium"]
+    assert machine.installed() == ["chromium-headless-shell"]
+
+
+def test_a_system_without_the_small_browser_gets_the_large_one(machine):
+    complete(machine)
+    (machine.commands / "chromium").unlink()
+    machine.add("apt-get", 'case "$*" in *headless*) exit 100;; esac')
+    assert machine.run().returncode == 0
+    assert machine.installed() == ["chromium-headless-shell", "chromium"]
 
 
 @pytest.mark.parametrize("command", ["make", "apt-get"])
