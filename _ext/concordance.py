@@ -1,6 +1,6 @@
 """The concordance page, rendered from its YAML file: where each line of the documents is treated.
 
-``{concordance}`` shows how many lines are treated and how many are still owed, then every line.
+``{concordance}`` shows how many lines each document has, then every line.
 Setting: ``concordance``, the YAML file.
 """
 
@@ -17,10 +17,6 @@ from _ext.errata import table, tag
 from tools.concordance import Line, documents, load
 
 logger = logging.getLogger(__name__)
-
-PART_NAMES = {
-    "people": "the chapter on people's attention and learning",
-}
 
 
 class Concordance(SphinxDirective):
@@ -55,12 +51,7 @@ class Concordance(SphinxDirective):
             "", "", nodes.strong("", line.id), nodes.Text(" "), tag(line.kind, "kind")
         )
         item[-1] += [nodes.Text(" "), *self.parse_inline(line.says)[0]]
-        if line.treated:
-            item += self.parse_text_to_nodes(f"→ {links(line)}")
-        if line.owed:
-            still = "Still to come" if not line.treated else "More is still to come"
-            text = f"{still}, in {PART_NAMES[line.owed]}."
-            item += nodes.paragraph(text, text, classes=["owed"])
+        item += self.parse_text_to_nodes(f"→ {links(line)}")
         return item
 
 
@@ -79,20 +70,15 @@ def links(line: Line) -> str:
 
 
 def summary(groups: dict[str, list[Line]]) -> nodes.table:
-    """How many lines each document has, and how many are treated, in part, and not yet."""
-    head = ["Document", "Lines", "Treated", "In part", "Still to come"]
+    """How many lines each document has, and how many of them a cell shows."""
+    head = ["Document", "Lines", "With a cell"]
     rows = [(name, lines) for name, lines in groups.items()]
     rows.append(("All", [line for lines in groups.values() for line in lines]))
     body = []
     for name, lines in rows:
-        numbers = [
-            len(lines),
-            sum(not line.owed for line in lines),
-            sum(bool(line.owed and line.treated) for line in lines),
-            sum(not line.treated for line in lines),
-        ]
+        with_cell = sum(any(target.cell for target in line.treated) for line in lines)
         name = "several" if name == "X" else name
-        body.append([name, *(str(number) if number else "–" for number in numbers)])
+        body.append([name, str(len(lines)), str(with_cell)])
     return table(head, body)
 
 

@@ -5,9 +5,7 @@ The page and the tests both use this. An entry of the YAML file has
 - `id`: the line, such as 003-21, or X-01 for what concerns several documents;
 - `kind`: what the line is (KINDS);
 - `says`: what it says, in a few words;
-- `treated`: where, as pages (chapters/a/b.ipynb) or cells (chapters/a/b.ipynb#c-d);
-- `owed`: the part of the course that has still to treat it (PARTS), wholly, or in addition to
-  `treated`; absent where nothing is owed.
+- `treated`: where, as pages (chapters/a/b.ipynb) or cells (chapters/a/b.ipynb#c-d).
 """
 
 from __future__ import annotations
@@ -48,14 +46,9 @@ KINDS = (
 # What these treat must be shown by a cell, not only told on a page.
 SHOWN_BY_A_CELL = {"code", "example", "formula", "output", "step"}
 
-# The parts that are still to come. While one owes anything, its page or folder must not be there.
-PARTS = {
-    "people": "chapters/background/people.ipynb",
-}
-
 LINE = re.compile(r"(00[0-4]|X)-(\d\d)")
 TARGET = re.compile(r"(chapters/[\w/-]+\.(?:ipynb|md))(?:#([a-z0-9]+(?:-[a-z0-9]+)*))?")
-FIELDS = {"required": {"id", "kind", "says"}, "optional": {"treated", "owed"}}
+FIELDS = {"required": {"id", "kind", "says", "treated"}, "optional": set()}
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,6 @@ class Line:
     kind: str
     says: str
     treated: tuple[Target, ...]
-    owed: str | None
 
     @property
     def document(self) -> str:
@@ -128,12 +120,11 @@ def line_problems(raw: object) -> list[str]:
     problems = field_problems(raw, FIELDS)
     problems += text_problems(raw, "says")
     problems += choice_problems(raw, "kind", KINDS)
-    problems += choice_problems(raw, "owed", PARTS)
     problems += list_problems(raw, "treated", TARGET, "a page or a cell, path or path#cell-id")
     if raw.get("id") not in wanted_ids():
         problems.append(f"id: there is no line {raw.get('id')!r}")
-    if not raw.get("treated") and not raw.get("owed"):
-        problems.append("wanted treated, owed or both")
+    if "treated" in raw and not raw["treated"]:
+        problems.append("treated: wanted at least one page or cell")
     shown = any("#" in str(target) for target in raw.get("treated") or [])
     if raw.get("kind") in SHOWN_BY_A_CELL and raw.get("treated") and not shown:
         problems.append(f"a line of kind {raw['kind']} needs a cell that shows it")
@@ -146,10 +137,7 @@ def build(raw: dict) -> Line:
         id=raw["id"],
         kind=raw["kind"],
         says=raw["says"],
-        treated=tuple(
-            Target(*TARGET.fullmatch(text).groups()) for text in raw.get("treated") or ()
-        ),
-        owed=raw.get("owed"),
+        treated=tuple(Target(*TARGET.fullmatch(text).groups()) for text in raw["treated"]),
     )
 
 

@@ -22,19 +22,8 @@ def targets(lines):
     return [(line.id, target) for line in lines for target in line.treated]
 
 
-def debt_problems(lines, root: Path):
-    """A part of the course that is there owes nothing: its lines have to say where."""
-    for line in lines:
-        if line.owed and (root / concordance.PARTS[line.owed]).exists():
-            yield f"{line.id}: owed by {line.owed}, which is there; say where it is treated"
-
-
 def test_every_target_is_there(lines):
     assert_none(ledger.target_problems(targets(lines), ROOT))
-
-
-def test_what_is_owed_is_owed_by_a_part_to_come(lines):
-    assert_none(debt_problems(lines, ROOT))
 
 
 @needs_documents
@@ -67,12 +56,9 @@ REFUSED = {
     "twice": (lambda: [content()[0], *content()], "not each there once"),
     "in another order": (lambda: content()[::-1], "not each there once, in order"),
     "no such line": (lambda: with_first(id="000-99"), "there is no line '000-99'"),
-    "no such part": (lambda: with_first(owed="poetry"), "owed: wanted one of"),
     "no such kind": (lambda: with_first(kind="poem"), "kind: wanted one of"),
-    "neither treated nor owed": (
-        lambda: with_first(treated=None, owed=None),
-        "wanted treated, owed or both",
-    ),
+    "not treated": (lambda: with_first(treated=None), "treated: the field is missing"),
+    "treated nowhere": (lambda: with_first(treated=[]), "treated: wanted at least one page"),
     "no path": (lambda: with_first(treated=["softmax"]), "wanted a page or a cell"),
     "no cell": (
         lambda: with_first(kind="formula", treated=["chapters/math/softmax.ipynb"]),
@@ -113,12 +99,3 @@ def test_page_outside_the_book_is_told(tmp_path):
     assert list(ledger.target_problems(targets([line]), tmp_path)) == [
         "000-01: chapters/draft.md is not in _toc.yml"
     ]
-
-
-def test_debt_of_a_part_that_is_there_is_told(tmp_path):
-    lines = load(tmp_path, with_first(owed="people"))
-    assert not any(problem.startswith("000-01") for problem in debt_problems(lines, tmp_path))
-    page = tmp_path / concordance.PARTS["people"]
-    page.parent.mkdir(parents=True)
-    page.touch()
-    assert any(problem.startswith("000-01") for problem in debt_problems(lines, tmp_path))
