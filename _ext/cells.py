@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
 # So MyST-NB numbers the lines of the first cell: 10002, 10003 and so on.
@@ -22,6 +23,20 @@ FIRST_LINE = 2
 
 def anchor(cell_id: str) -> str:
     return f"cell-{cell_id}"
+
+
+def link(document: str, page: str, target: str, content: nodes.inline) -> addnodes.pending_xref:
+    """A link from one page of the book to an anchor of another."""
+    reference = addnodes.pending_xref(
+        refdoc=document,
+        refdomain="doc",
+        reftype="myst",
+        reftarget=page,
+        reftargetid=target,
+        refexplicit=True,
+    )
+    reference += content
+    return reference
 
 
 def code_cells(document: nodes.document) -> list[nodes.container]:

@@ -13,13 +13,12 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from _ext.cells import anchor as cell_anchor
-from _ext.cells import code_cells
+from _ext.cells import code_cells, link
 from tools.errata import DOCUMENTS, KINDS, VERDICTS, Entry, Place, load
 
 logger = logging.getLogger(__name__)
@@ -228,20 +227,10 @@ class LinkBack(SphinxTransform):
         for number, entry_id in enumerate(entry_ids):
             if number:
                 line += nodes.Text(", ")
-            line += self.link(entry_id)
+            shown = nodes.inline("", "", nodes.literal(entry_id, entry_id))
+            page = self.config.errata_page
+            line += link(self.env.docname, page, anchor(entry_id), shown)
         return line
-
-    def link(self, entry_id: str) -> addnodes.pending_xref:
-        reference = addnodes.pending_xref(
-            refdoc=self.env.docname,
-            refdomain="doc",
-            reftype="myst",
-            reftarget=self.config.errata_page,
-            reftargetid=anchor(entry_id),
-            refexplicit=True,
-        )
-        reference += nodes.inline("", "", nodes.literal(entry_id, entry_id))
-        return reference
 
 
 def add_script(app, pagename, templatename, context, doctree) -> None:

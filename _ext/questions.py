@@ -12,10 +12,9 @@ import re
 from pathlib import Path
 
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
-from _ext.cells import anchor
+from _ext.cells import anchor, link
 
 QUESTION = re.compile(r"### (.+)")
 DOC = re.compile(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`")
@@ -71,20 +70,9 @@ class LinkToQuestions(SphinxTransform):
         for number, (cell, text) in enumerate(mine):
             if number:
                 line += nodes.Text(" · ")
-            line += self.link(cell, text)
+            page = self.config.questions_page
+            line += link(self.env.docname, page, anchor(cell), nodes.inline("", text))
         ends[-1] += line
-
-    def link(self, cell: str, text: str) -> addnodes.pending_xref:
-        reference = addnodes.pending_xref(
-            refdoc=self.env.docname,
-            refdomain="doc",
-            reftype="myst",
-            reftarget=self.config.questions_page,
-            reftargetid=anchor(cell),
-            refexplicit=True,
-        )
-        reference += nodes.inline("", text)
-        return reference
 
 
 def setup(app):

@@ -8,12 +8,16 @@ does not import itself is not there.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
+from functools import cache
 from importlib.metadata import EntryPoint
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.process import BaseProcess
 
+import pytest
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
 from notebooks.kernel.forked import run
@@ -28,15 +32,31 @@ def possible() -> bool:
     return sys.platform == "linux"
 
 
-def use() -> None:
-    """Let every kernel that this process starts be such a copy."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["preloaded"])
+def use(environment: dict[str, str]) -> None:
+    """Let every kernel that this process starts be such a copy.
+
+    The process to copy from is started now, in the kernels' environment. (Python has one such for
+    each process; where some test's was first, kernels import as usual.)
+    """
+    get_context("forkserver").set_forkserver_preload(["preloaded"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
     factory = KernelProvisionerFactory.instance()
     factory.provisioners[NAME] = EntryPoint(
         NAME, f"{__name__}:ForkedKernels", KernelProvisionerFactory.GROUP_NAME
     )
     factory.default_provisioner_name = NAME
+
+
+@cache
+def path_of_a_new_process(python: str, more: str) -> list[str]:
+    """Where a new Python finds its modules, given PYTHONPATH."""
+    command = [python, "-c", "import json, sys; print(json.dumps(sys.path))"]
+    environment = os.environ | {"PYTHONPATH": more}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [folder for folder in json.loads(found.stdout) if folder]
 
 
 class ForkedKernels(LocalProvisioner):
@@ -56,8 +76,9 @@ class Copy:
     stdin = stdout = stderr = None
 
     def __init__(self, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+        path = path_of_a_new_process(sys.executable, environment.get("PYTHONPATH", ""))
         self._process: BaseProcess = get_context("forkserver").Process(
-            target=run, args=(arguments, folder, environment)
+            target=run, args=(arguments, folder, environment, path)
         )
         self._process.start()
         self.pid = self._process.pid

@@ -46,7 +46,7 @@ def kernel_environment() -> dict[str, str]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     notebooks = {item.parent for item in session.items if isinstance(item, IPyNbCell)}
     if forked_kernels.possible() and len(notebooks) >= forked_kernels.WORTH_IT:
-        forked_kernels.use()
+        forked_kernels.use(kernel_environment())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,7 +24,7 @@ def client(monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     factory = KernelProvisionerFactory.instance()
     monkeypatch.setattr(factory, "default_provisioner_name", factory.default_provisioner_name)
-    forked_kernels.use()
+    forked_kernels.use(kernel_environment())
 
     def make(*cells):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])

@@ -6,9 +6,8 @@ import os
 import sys
 
 
-def run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def run(arguments: list[str], folder: str, environment: dict[str, str], path: list[str]) -> None:
     """Be the kernel that `python -m ipykernel_launcher` with these arguments would have been."""
-    import preloaded
     from ipykernel.kernelapp import launch_new_instance
 
     os.setsid()
@@ -16,7 +15,7 @@ def run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.path[:] = preloaded.PATH  # not that of the tests
+    sys.path[:] = path  # not that of the tests
     for name in [name for name in sys.modules if name.partition(".")[0] == "notebooks"]:
         del sys.modules[name]
     sys.argv[:] = ["ipykernel_launcher", *arguments]

@@ -5,8 +5,6 @@ Only packages whose import does nothing else. (`matplotlib.pyplot` looks for IPy
 
 # ruff: noqa: F401
 
-import sys
-
 import ipykernel.kernelapp
 import IPython.core.interactiveshell
 import matplotlib.backends.backend_agg
@@ -22,5 +20,3 @@ import sklearn.model_selection
 import torch
 
 import attn_tutorial
-
-PATH = [folder for folder in sys.path if folder]
