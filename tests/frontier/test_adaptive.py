@@ -1,5 +1,6 @@
 """Other ways from scores to weights: their definitions, masks, gradients, and layers with them."""
 
+import json
 import math
 
 import entmax as entmax_package
@@ -9,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 
 from attn_tutorial import attention, causal_mask, cosine, pearson, softmax, window_mask
-from attn_tutorial.frontier.adaptive import experiment, layers, normalisers
+from attn_tutorial.frontier.adaptive import experiment, layers, normalisers, words
 from attn_tutorial.layers import KeyValueCache, MultiHeadAttention
 from attn_tutorial.scores import scaled_dot_product
 from package.conformance import assert_close, cases, double, generated
@@ -530,17 +531,17 @@ def test_models_of_text_begin_alike_and_are_causal():
         assert not torch.allclose(before[0, 12:], after[0, 12:], atol=1e-3)
 
 
-@pytest.fixture
-def one_library(monkeypatch):
-    """All parts from the library that takes the least time to read."""
-    for part in experiment.PARTS:
-        monkeypatch.setitem(experiment.PARTS, part, "networkx")
-    experiment.text.cache_clear()
-    yield
-    experiment.text.cache_clear()
+def test_the_words_are_those_that_a_fresh_process_reads(monkeypatch):
+    """Not those of this one, in which other libraries may have changed them."""
+    monkeypatch.setattr(words, "PARTS", {"training": "networkx"})  # it is read the fastest
+    found = words.read_libraries()["training"]
+    assert set(found) <= set("abcdefghijklmnopqrstuvwxyz ")
+    assert found.count("graph") > 1000
+    monkeypatch.setattr(words, "printed_by", lambda name: json.dumps({"asked": name}))
+    assert words.load_words() == {"asked": words.__name__}
 
 
-def test_the_text_is_made_of_words(one_library):
+def test_the_text_is_made_of_words():
     pieces = experiment.text("validation")
     assert pieces.shape[1] == experiment.LENGTH + 1
     assert (pieces.min(), pieces.max()) == (0, experiment.N_LETTERS - 1)
@@ -549,7 +550,7 @@ def test_the_text_is_made_of_words(one_library):
     assert experiment.text("validation") is pieces
 
 
-def test_a_model_of_text_is_looked_at(one_library):
+def test_a_model_of_text_is_looked_at():
     largest = []
     model, losses = experiment.fit_text(
         "learned span", 0, peak=1e-2, stop_after=3, strength=0.1, largest=largest

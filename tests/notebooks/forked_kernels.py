@@ -42,6 +42,8 @@ def use(environment: dict[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
+        # A kernel that is killed leaves its locks behind, and nobody need hear of it.
+        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker")
         forkserver.ensure_running()
     factory = KernelProvisionerFactory.instance()
     factory.provisioners[NAME] = EntryPoint(

@@ -9,9 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-import re
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,13 +29,12 @@ from attn_tutorial.frontier.adaptive.layers import (
     span_loss,
 )
 from attn_tutorial.frontier.adaptive.normalisers import entmax15, softmax_with_sink, sparsemax
+from attn_tutorial.frontier.adaptive.words import load_words
 from attn_tutorial.language_model import CausalLanguageModel, next_token_loss
-from attn_tutorial.parameter_kinds.data import docstrings
 from attn_tutorial.scores import cosine, pearson, scaled_dot_product, soft_capped
 from attn_tutorial.training import evaluating, train
 
 SEEDS = (0, 1, 2)
-PARTS = {"training": "numpy", "validation": "networkx", "test": "matplotlib"}
 N_LETTERS = 27  # a to z are 1 to 26, and 0 is a space
 LENGTH, D_MODEL, N_HEADS, N_LAYERS = 32, 32, 4, 2
 STEPS, BATCH_SIZE, WARM_UP = 450, 16, 30
@@ -83,11 +80,8 @@ def text(part: str) -> Int[Tensor, "n length_and_one"]:
 
     Only letters are kept, in lower case, and one space between words.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole = " ".join(docstrings(PARTS[part]))
-    words = re.findall("[a-z]+", whole.lower())
-    numbers = torch.frombuffer(bytearray(" ".join(words), "ascii"), dtype=torch.uint8).long()
+    letters = bytearray(load_words()[part], "ascii")
+    numbers = torch.frombuffer(letters, dtype=torch.uint8).long()
     pieces = (numbers - ord("a") + 1).clamp(min=0).unfold(0, LENGTH + 1, LENGTH)
     return pieces[torch.randperm(len(pieces), generator=torch.Generator().manual_seed(0))]
 
