@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,6 +221,22 @@ def both_ways_are_the_definition(api, setting, kind, n):
     if kind == "dead rows":
         wanted[:, :, n // 2] = 0
     torch.testing.assert_close(weights.sum(dim=-1), wanted)
+
+
+@pytest.mark.parametrize("absorbed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["none", "causal", "some", "dead rows"])
+def test_small_floats_stay_near_the_large_ones(dtype, absorbed, kind):
+    """A few products one after another round: the error is some units of the dtype."""
+    layer, x = layers_of(SimpleNamespace(latent=latent), (3, 7, 4, 4)), some(2, 6, 6)
+    mask = mask_of(kind, 3, 6)
+    wanted = by_definition(layer, x, mask)
+    layer.absorbed = absorbed
+    found, _ = copy.deepcopy(layer).to(dtype)(x.to(dtype), mask=mask)
+    assert found.dtype == dtype
+    error = (found.double() - wanted).abs().max() / wanted.abs().max()
+    assert error < 10 * torch.finfo(dtype).eps
+    assert error > 0
 
 
 @check("latent")
